@@ -1,0 +1,20 @@
+// Package plugins says what a token verifier is: it turns a [Credential], which
+// a client merely presented, into a policy.Principal, which is verified.
+//
+// # The contract
+//
+//  1. The policy's cordon.connect.verifiers names verifiers, in order.
+//  2. Each is asked through the [Set]. [ErrNotMine] goes on to the next one; any
+//     other error ends in refusal, so a later verifier can never widen what an
+//     earlier one refused.
+//  3. The principal's organisation comes from the verifier. Whoever asked checks
+//     that everything else which names an organisation agrees with it.
+//
+// A verifier authenticates. What the principal may do is the policy's answer.
+//
+// # Invariants
+//
+//   - A Credential prints as redacted, whatever the verb.
+//   - A verifier returns a valid principal or an error, never both.
+//   - A Set is immutable; a changed configuration is another Set.
+package plugins
