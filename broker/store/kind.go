@@ -1,0 +1,95 @@
+package store
+
+import "fmt"
+
+// Kind says what a key is about. The numbers are stored: they are never
+// changed and never used again for something else.
+type Kind byte
+
+// Kinds of the global scope.
+const (
+	// KindSchema is the schema version of the whole store.
+	KindSchema Kind = 0x01
+	// KindDirectory maps the name of an organisation to its incarnation.
+	KindDirectory Kind = 0x02
+	// KindIncarnation is the last incarnation number that was given out.
+	KindIncarnation Kind = 0x03
+)
+
+// Kinds of an organisation's registry.
+const (
+	// KindOrganisation is the record of the organisation itself.
+	KindOrganisation Kind = 0x10
+	// KindDeviceType is a device type.
+	KindDeviceType Kind = 0x11
+	// KindDevice is a device or gateway.
+	KindDevice Kind = 0x12
+	// KindCredential is a salted and hashed proof of identity.
+	KindCredential Kind = 0x13
+	// KindAPIKey is an API key.
+	KindAPIKey Kind = 0x14
+	// KindUser is a user.
+	KindUser Kind = 0x15
+)
+
+// Kinds of an organisation's messaging.
+const (
+	// KindSession is the state of a kept session.
+	KindSession Kind = 0x20
+	// KindSubscription is a subscription of a kept session.
+	KindSubscription Kind = 0x21
+	// KindMessage is the body of a message, stored once for all its queues.
+	KindMessage Kind = 0x22
+	// KindQueue is a slot of a session's queue.
+	KindQueue Kind = 0x23
+	// KindInbound is a packet identifier received with QoS 2.
+	KindInbound Kind = 0x24
+	// KindOutbound is a packet identifier sent with QoS 2.
+	KindOutbound Kind = 0x25
+	// KindRetained is a retained message.
+	KindRetained Kind = 0x26
+	// KindWill is the will of a session.
+	KindWill Kind = 0x27
+)
+
+// String returns the name of the kind, for logs.
+func (k Kind) String() string {
+	switch k {
+	case KindSchema:
+		return "schema"
+	case KindDirectory:
+		return "directory"
+	case KindIncarnation:
+		return "incarnation"
+	case KindOrganisation:
+		return "organisation"
+	case KindDeviceType:
+		return "device-type"
+	case KindDevice:
+		return "device"
+	case KindCredential:
+		return "credential"
+	case KindAPIKey:
+		return "api-key"
+	case KindUser:
+		return "user"
+	case KindSession:
+		return "session"
+	case KindSubscription:
+		return "subscription"
+	case KindMessage:
+		return "message"
+	case KindQueue:
+		return "queue"
+	case KindInbound:
+		return "inbound"
+	case KindOutbound:
+		return "outbound"
+	case KindRetained:
+		return "retained"
+	case KindWill:
+		return "will"
+	default:
+		return fmt.Sprintf("kind-%#02x", byte(k))
+	}
+}
