@@ -1,0 +1,230 @@
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Config says how to listen.
+type Config struct {
+	Name    string      // goes into Conn.Listener and the log: "mqtts", "mqtt"
+	Address string      // host:port; port 0 chooses one. Not used by New
+	TLS     *tls.Config // nil: plain. Not changed, and not to be changed
+
+	// SetupTimeout bounds accept → TLS done. It is one absolute deadline on the
+	// connection and stays set when the connection is handed over. Default 10 s,
+	// the time a device on a slow radio link needs, and an idler may waste.
+	SetupTimeout time.Duration
+
+	// MaxConns bounds the connections held at one time, set up or not. Default
+	// 100 000; the limit on open files must allow it.
+	MaxConns int
+
+	// MaxHandshakes bounds the TLS handshakes computing at one time. Default
+	// twice the processors in use: enough to keep them busy, and the live
+	// connections still get their turn in a reconnect storm.
+	MaxHandshakes int
+
+	Log *slog.Logger // default: discard
+}
+
+const (
+	defaultSetupTimeout = 10 * time.Second
+	defaultMaxConns     = 100_000
+
+	firstRetry = 5 * time.Millisecond // pause after a failed accept, doubled …
+	lastRetry  = time.Second          // … up to this
+
+	fullLogPeriod = time.Minute // the connection limit is logged no more often
+)
+
+func (c Config) withDefaults() Config {
+	if c.SetupTimeout <= 0 {
+		c.SetupTimeout = defaultSetupTimeout
+	}
+	if c.MaxConns <= 0 {
+		c.MaxConns = defaultMaxConns
+	}
+	if c.MaxHandshakes <= 0 {
+		c.MaxHandshakes = 2 * runtime.GOMAXPROCS(0)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Log = c.Log.With("listener", c.Name)
+	return c
+}
+
+// Listener accepts connections and hands them over. Make one with Listen or New.
+type Listener struct {
+	cfg        Config
+	inner      net.Listener
+	slots      limit // one per connection
+	handshakes limit // one per computing handshake
+
+	open      context.Context // done once Close is called
+	close     context.CancelFunc
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Listen opens a TCP socket on cfg.Address. TCP keep-alive and no-delay are on.
+func Listen(cfg Config) (*Listener, error) {
+	var lc net.ListenConfig
+	// Peers are strangers: offer them plain TCP, not the kernel's multipath code.
+	lc.SetMultipathTCP(false)
+	inner, err := lc.Listen(context.Background(), "tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+	}
+	return New(inner, cfg), nil
+}
+
+// New makes a Listener of an open one, which it owns from then on. Limits that
+// are zero or negative get their default. Once closed, the Accept of inner must
+// return net.ErrClosed.
+func New(inner net.Listener, cfg Config) *Listener {
+	cfg = cfg.withDefaults()
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Listener{
+		cfg:        cfg,
+		inner:      inner,
+		slots:      make(limit, cfg.MaxConns),
+		handshakes: make(limit, cfg.MaxHandshakes),
+		open:       ctx,
+		close:      cancel,
+	}
+}
+
+// Addr returns the address listened on, with the real port.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Close stops accepting and drops the connections that are still being set up.
+// Those handed over are their handlers' business. Later calls return what the
+// first one did.
+func (l *Listener) Close() error {
+	l.closeOnce.Do(func() {
+		l.close()
+		l.closeErr = l.inner.Close()
+	})
+	return l.closeErr
+}
+
+// Serve accepts connections and runs handle for each, in its own goroutine. The
+// connection is aborted when handle returns, so a handler that wants to say
+// goodbye closes it. Serve returns after Close, when every handler has
+// returned: nil, or an error if something else closed the inner listener.
+func (l *Listener) Serve(handle func(*Conn)) error {
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	var full fullLog
+	for {
+		if !l.slots.tryEnter() {
+			full.warn(l.cfg)
+			if l.slots.enter(l.open) != nil {
+				return nil
+			}
+		}
+		raw, err := l.accept()
+		if err != nil {
+			l.slots.leave()
+			if l.open.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("listener %q: %w", l.cfg.Name, err)
+		}
+		handlers.Go(func() {
+			defer l.slots.leave()
+			l.serve(raw, handle)
+		})
+	}
+}
+
+// accept returns the next connection. It retries until the listener is closed.
+func (l *Listener) accept() (net.Conn, error) {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		raw, err := l.inner.Accept()
+		if err == nil {
+			return raw, nil
+		}
+		if l.open.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		l.cfg.Log.Warn("cannot accept a connection, trying again", "err", err, "pause", pause)
+		retry := time.NewTimer(pause)
+		select {
+		case <-retry.C:
+		case <-l.open.Done():
+			retry.Stop()
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// serve is the life of one connection.
+func (l *Listener) serve(raw net.Conn, handle func(*Conn)) {
+	defer raw.Close()
+	defer l.containPanic()
+	conn, err := l.setUp(raw)
+	if err != nil {
+		// Any stranger can cause this, as often as he likes.
+		l.cfg.Log.Debug("connection not set up", "remote", remoteAddr(raw), "err", err)
+		return
+	}
+	handle(conn)
+}
+
+// setUp makes a Conn of an accepted socket.
+func (l *Listener) setUp(raw net.Conn) (*Conn, error) {
+	deadline := time.Now().Add(l.cfg.SetupTimeout)
+	if err := raw.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadline(l.open, deadline)
+	defer cancel()
+
+	conn := &Conn{Conn: raw, Listener: l.cfg.Name, Remote: remoteAddr(raw), raw: raw}
+	if l.cfg.TLS != nil {
+		secure, err := handshake(ctx, raw, l.cfg.TLS, l.handshakes)
+		if err != nil {
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		state := secure.ConnectionState()
+		conn.Conn, conn.TLS = secure, &state
+	}
+	return conn, ctx.Err()
+}
+
+// containPanic ends a panic of the connection's goroutine. It must be deferred
+// itself.
+func (l *Listener) containPanic() {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	// The value may quote the peer's bytes. The runtime's own errors hold only
+	// numbers and type names; of any other value the type must do.
+	what := fmt.Sprintf("%T", cause)
+	if err, ok := cause.(runtime.Error); ok {
+		what = err.Error()
+	}
+	l.cfg.Log.Error("connection handler panicked", "panic", what, "stack", string(debug.Stack()))
+}
+
+// fullLog says now and then that the connection limit is reached.
+type fullLog struct{ last time.Time }
+
+func (f *fullLog) warn(cfg Config) {
+	if now := time.Now(); f.last.IsZero() || now.Sub(f.last) >= fullLogPeriod {
+		f.last = now
+		cfg.Log.Warn("connection limit reached, new connections wait", "max_conns", cfg.MaxConns)
+	}
+}
