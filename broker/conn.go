@@ -1,0 +1,282 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/listen"
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// conn is one network connection. Its reader goroutine owns every field that is
+// not guarded, atomic or set before it starts.
+type conn struct {
+	b       *Broker
+	nc      *listen.Conn
+	reader  *wire.Reader
+	out     *outbox
+	version wire.Version
+	maxOut  uint32 // the client's Maximum Packet Size; 0: none
+	problem bool   // the client wants reason strings [MQTT-3.1.2-29]
+
+	client    policy.Client
+	principal atomic.Pointer[policy.Principal] // set once verified: a revocation finds the connection from here on
+	space     *space                           // counted in; nil before
+	session   *session                         // nil before CONNACK
+
+	keepAlive time.Duration // read deadline; 0: none
+	aliases   map[uint16]string
+	topics    map[string]*inbound
+	pub       publication // reused by every PUBLISH
+	topicBuf  []byte      // scratch of transmit, guarded by out
+
+	established atomic.Bool // CONNACK is in the outbox
+	closing     atomic.Bool
+	guarded     struct {
+		sync.Mutex
+		ended  bool
+		ending ending
+		linger *time.Timer
+	}
+}
+
+// ending says why and how a connection ends.
+type ending struct {
+	cause  policy.Cause
+	code   wire.Code // of the DISCONNECT; 0 means codeOf(cause)
+	reason string    // public, for MQTT 5
+	will   willFate
+	quiet  bool // say nothing: the client ended it, or cannot understand
+	linger time.Duration
+}
+
+// revokeLinger is what a connection may take for its last packets when its
+// credential has gone: half of what promise 5 allows for the whole closing.
+const revokeLinger = 25 * time.Millisecond
+
+func newConn(b *Broker, nc *listen.Conn) *conn {
+	c := &conn{b: b, nc: nc, out: newOutbox(), problem: true}
+	c.reader = wire.NewReader(&deadlineReader{c}, b.cfg.MaxPacket)
+	return c
+}
+
+// deadlineReader renews the keep-alive deadline each time the connection is
+// really read, which is once per batch of packets and not once per packet.
+type deadlineReader struct{ c *conn }
+
+var errEnding = errors.New("connection is ending")
+
+func (r *deadlineReader) Read(p []byte) (int, error) {
+	c := r.c
+	if c.session != nil {
+		var until time.Time
+		if c.keepAlive > 0 {
+			until = time.Now().Add(c.keepAlive)
+		}
+		if err := c.nc.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+	}
+	if c.closing.Load() { // end sets the flag before it interrupts the read
+		return 0, errEnding
+	}
+	return c.nc.Read(p)
+}
+
+// serve runs the connection. A panic below costs this connection alone: the
+// listener recovers it, after the clean-up here.
+func (c *conn) serve() {
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		if err := c.out.flush(c.nc, c.b.cfg.WriteStall); err != nil {
+			c.end(ending{will: willFires, quiet: true})
+			c.nc.Abort()
+			return
+		}
+		c.closeWrite()
+	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer func() {
+		cancel()
+		c.end(ending{code: wire.UnspecifiedError, will: willFires}) // nothing, unless it panicked
+		c.detach()
+		<-flushed
+		c.discard()
+		_ = c.nc.Close()
+		c.stopLinger()
+	}()
+	c.run(ctx)
+}
+
+func (c *conn) run(ctx context.Context) {
+	pk, err := c.reader.Next()
+	if err != nil {
+		c.readFailed(err, false)
+		return
+	}
+	connect, ok := pk.(*wire.Connect)
+	if !ok { // the reader promises it; a broken promise may not become a session
+		c.end(ending{quiet: true})
+		return
+	}
+	c.version = connect.Version
+	if r := c.connect(ctx, connect); r != nil {
+		c.refuseConnect(r)
+		return
+	}
+	for !c.closing.Load() {
+		pk, err := c.reader.Next()
+		if err != nil {
+			c.readFailed(err, true)
+			return
+		}
+		if c.closing.Load() {
+			return
+		}
+		c.handle(ctx, pk)
+	}
+}
+
+// handle carries out one packet. What ends the connection calls c.end.
+func (c *conn) handle(ctx context.Context, pk wire.Packet) {
+	switch pk := pk.(type) {
+	case *wire.Publish:
+		c.handlePublish(ctx, pk)
+	case *wire.Ack:
+		c.handleAck(pk)
+	case *wire.Subscribe:
+		c.handleSubscribe(ctx, pk)
+	case *wire.Unsubscribe:
+		c.handleUnsubscribe(pk)
+	case *wire.Pingreq:
+		if buf, ok := c.out.begin(0); ok {
+			c.out.commit(wire.AppendPingresp(buf))
+		}
+	case *wire.Disconnect:
+		c.handleDisconnect(pk)
+	default: // a second CONNECT [MQTT-3.1.0-2], or AUTH without a method [MQTT-4.12.0-6]
+		c.end(ending{cause: policy.CauseProtocol, code: wire.ProtocolError, will: willFires})
+	}
+}
+
+func (c *conn) handleDisconnect(pk *wire.Disconnect) {
+	if pk.HasSessionExpiry && !c.session.changeExpiry(time.Duration(pk.SessionExpiry)*time.Second) {
+		// A session that was to end with its connection cannot be kept after all [MQTT-3.14.2-2].
+		c.end(ending{cause: policy.CauseProtocol, code: wire.ProtocolError, will: willFires})
+		return
+	}
+	fate := willNever // [MQTT-3.14.4-3]
+	if pk.Code != wire.NormalDisconnection {
+		fate = willFires
+	}
+	c.end(ending{will: fate, quiet: true})
+}
+
+// readFailed ends the connection for what Next returned.
+func (c *conn) readFailed(err error, connected bool) {
+	var bad *wire.Error
+	switch {
+	case errors.As(err, &bad):
+		if c.version == 0 {
+			c.version = c.reader.Version()
+		}
+		c.b.logRefusal(c.org(), c.client.ID, &refusal{action: policy.ActionNone, cause: policy.CauseProtocol, code: bad.Code, detail: bad.Error()})
+		if buf, ok := c.out.begin(0); ok {
+			c.out.commit(wire.AppendRefusal(buf, c.version, connected, bad))
+		}
+		c.end(ending{cause: policy.CauseProtocol, will: willFires, quiet: true})
+	case errors.Is(err, os.ErrDeadlineExceeded) && connected:
+		c.end(ending{code: wire.KeepAliveTimeout, will: willFires}) // [MQTT-3.1.2-22]
+	default: // closed by the peer, or by end
+		c.end(ending{will: willFires, quiet: true})
+	}
+}
+
+// end ends the connection, once: MQTT 5 clients hear why, what is queued to be
+// written is written while linger lasts, and the reader is interrupted. It does
+// not wait, so anybody may call it, holding any lock but c.guarded and c.out.
+func (c *conn) end(e ending) {
+	c.guarded.Lock()
+	if c.guarded.ended {
+		c.guarded.Unlock()
+		return
+	}
+	if e.linger == 0 {
+		e.linger = c.b.cfg.Linger
+	}
+	c.guarded.ended, c.guarded.ending = true, e
+	c.guarded.linger = time.AfterFunc(e.linger, c.nc.Abort)
+	c.guarded.Unlock()
+
+	c.closing.Store(true)
+	// Before CONNACK there is nothing a server may send but CONNACK itself.
+	if !e.quiet && c.established.Load() {
+		if buf, ok := c.out.begin(0); ok {
+			code := e.code
+			if code == 0 {
+				code = codeOf(e.cause)
+			}
+			d := wire.Disconnect{Code: code, MaxSize: c.maxOut, ReasonString: e.reason}
+			if d.ReasonString == "" && e.cause != policy.CauseNone {
+				d.ReasonString = e.cause.Public()
+			}
+			c.out.commit(wire.AppendDisconnect(buf, c.version, &d))
+		}
+	}
+	c.out.end()
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (c *conn) fate() willFate {
+	c.guarded.Lock()
+	defer c.guarded.Unlock()
+	return c.guarded.ending.will
+}
+
+func (c *conn) stopLinger() {
+	c.guarded.Lock()
+	defer c.guarded.Unlock()
+	c.guarded.linger.Stop()
+}
+
+// closeWrite says that nothing more comes, and lets the client say the same.
+func (c *conn) closeWrite() {
+	if half, ok := c.nc.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		return
+	}
+	_ = c.nc.Close()
+}
+
+// discard reads what the client still sends until it closes too. Closing with
+// unread input makes the kernel reset the connection, and the reset can
+// overtake the DISCONNECT that said why. The linger timer ends the wait.
+func (c *conn) discard() {
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.b.cfg.Linger))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.nc, 1<<20))
+}
+
+// detach gives up what the connection holds.
+func (c *conn) detach() {
+	if c.session != nil {
+		c.session.detach(c, c.fate())
+	}
+	if c.space != nil {
+		c.space.leave()
+	}
+}
+
+// org is the organisation for a log line; empty while it is unknown.
+func (c *conn) org() string {
+	if p := c.principal.Load(); p != nil {
+		return p.Org.String()
+	}
+	return ""
+}

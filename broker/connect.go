@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// connect takes a CONNECT through credential, principal, decision and will to a
+// session and its CONNACK. A refusal on the way has touched no session.
+func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
+	no := func(cause policy.Cause, detail string) *refusal {
+		return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
+	}
+	c.maxOut, c.problem = pk.MaximumPacketSize, pk.RequestProblemInfo
+	id, err := policy.ParseClientID(pk.ClientID)
+	if err != nil {
+		return no(policy.CauseClientID, err.Error())
+	}
+	c.client = c.describe(id, pk)
+	if id == "" && (pk.Version == wire.V31 || pk.Version == wire.V311 && !pk.CleanStart) {
+		return no(policy.CauseClientID, "an empty client ID needs a clean session") // [MQTT-3.1.3-8]
+	}
+	if pk.HasAuthMethod {
+		r := no(policy.CauseNotSupported, "no verifier speaks enhanced authentication")
+		r.code = wire.BadAuthenticationMethod // [MQTT-4.12.0-1]
+		return r
+	}
+
+	principal, r := c.verify(ctx, pk)
+	if r != nil {
+		return r
+	}
+	assigned := ""
+	if id == "" {
+		assigned = "auto-" + strings.ToLower(rand.Text())
+		c.client.ID = policy.ClientID(assigned)
+	}
+
+	sp, err := c.b.space(principal.Org, principal.Incarnation)
+	if err != nil {
+		return no(policy.CauseShutdown, "")
+	}
+	if !sp.enter(ctx) {
+		return no(policy.CauseQuota, "connections of the organisation")
+	}
+	c.space = sp
+
+	client := c.client
+	st, err := c.b.stand(ctx, principal, &client)
+	if err != nil {
+		return no(policy.CauseUnavailable, err.Error())
+	}
+	if !st.connect.Allow {
+		return denied(policy.ActionConnect, st.connect, "")
+	}
+	w, r := c.judgeWill(ctx, st, pk.Will)
+	if r != nil {
+		return r
+	}
+	return c.attach(ctx, st, pk, w, assigned)
+}
+
+// describe collects what is known of the connection beside who it is.
+func (c *conn) describe(id policy.ClientID, pk *wire.Connect) policy.Client {
+	client := policy.Client{
+		ID: id, Username: pk.Username, Protocol: pk.Version.String(),
+		Listener: c.nc.Listener, Address: c.nc.Remote.Addr().Unmap(),
+	}
+	if state := c.nc.TLS; state != nil {
+		client.TLS = &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), SNI: state.ServerName}
+		if len(state.PeerCertificates) > 0 {
+			cert := state.PeerCertificates[0]
+			sum := sha256.Sum256(cert.Raw)
+			client.TLS.Cert = &policy.Certificate{
+				Subject: cert.Subject.String(), SHA256: hex.EncodeToString(sum[:]),
+				SAN: append(append([]string(nil), cert.DNSNames...), cert.EmailAddresses...),
+			}
+		}
+	}
+	return client
+}
+
+// verify turns the credential into a principal that stands at this moment.
+func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal, *refusal) {
+	no := func(err error) *refusal {
+		return &refusal{action: policy.ActionConnect, cause: plugins.CauseOf(err), detail: err.Error()}
+	}
+	refs, err := c.b.decider.Verifiers(ctx, &c.client)
+	if err != nil {
+		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseError, detail: err.Error()}
+	}
+	p, err := c.b.verifiers.Verify(ctx, refs, &plugins.Credential{
+		Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword,
+	})
+	if err != nil {
+		return nil, no(err)
+	}
+	if !serverNameAgrees(c.client.TLS, c.b.cfg.Domain, p.Org) {
+		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseMismatch, detail: "the TLS server name names another organisation"}
+	}
+	// From the store on, a revocation finds this connection; one that came before
+	// it is seen by Refresh. So none can slip between the two.
+	c.principal.Store(&p)
+	p, err = c.b.registry.Refresh(ctx, &p)
+	if err != nil {
+		return nil, no(err)
+	}
+	c.principal.Store(&p)
+	return &p, nil
+}
+
+// serverNameAgrees checks a TLS server name of the form ORG.DOMAIN or
+// ORG.messaging.DOMAIN against the credential's organisation. The name is only
+// a claim: it can contradict the credential and never replace it.
+func serverNameAgrees(t *policy.TLS, domain string, org policy.OrgID) bool {
+	if t == nil || domain == "" {
+		return true
+	}
+	label, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(t.SNI, ".")), "."+strings.ToLower(domain))
+	if !ok {
+		return true
+	}
+	label = strings.TrimSuffix(label, ".messaging")
+	named, err := policy.ParseOrgID(label)
+	return err != nil || named == org
+}
+
+// refuseConnect answers a CONNECT that was refused, and ends the connection.
+func (c *conn) refuseConnect(r *refusal) {
+	c.b.logRefusal(c.org(), c.client.ID, r)
+	if buf, ok := c.out.begin(0); ok {
+		ack := wire.Connack{Code: r.reasonCode(), ReasonString: r.publicReason(), MaxSize: c.maxOut}
+		c.out.commit(wire.AppendConnack(buf, c.version, &ack))
+	}
+	c.end(ending{cause: r.cause, will: willNever, quiet: true})
+}
+
+// Bounds the broker states in CONNACK.
+const (
+	receiveMaximum    = 1024 // QoS 2 messages a client may have open towards the broker
+	topicAliasMaximum = 64   // inbound aliases per connection
+)
+
+// accept builds the CONNACK that states exactly what this session gets.
+func accept(st *standing, pk *wire.Connect, present bool, assigned string, maxPacket int, expiry, keepAlive time.Duration) *wire.Connack {
+	ack := &wire.Connack{
+		SessionPresent: present, AssignedClientID: assigned,
+		ReceiveMaximum: receiveMaximum, TopicAliasMaximum: topicAliasMaximum,
+		MaximumPacketSize:  uint32(maxPacket),
+		HasSharedAvailable: true, SharedAvailable: false,
+		MaxSize: pk.MaximumPacketSize,
+	}
+	if most := st.connect.Limits.QoSMax; most < 2 {
+		ack.HasMaximumQoS, ack.MaximumQoS = true, most
+	}
+	if granted := seconds(expiry); granted != pk.SessionExpiry {
+		ack.HasSessionExpiry, ack.SessionExpiry = true, granted
+	}
+	if granted := seconds(keepAlive); granted != uint32(pk.KeepAlive) {
+		ack.HasServerKeepAlive, ack.ServerKeepAlive = true, uint16(granted)
+	}
+	return ack
+}
+
+func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
+
+// keepAliveFor is the client's keep-alive, lowered to the limit of its connect decision.
+func keepAliveFor(wanted uint16, most time.Duration) time.Duration {
+	d := time.Duration(wanted) * time.Second
+	if most > 0 && (d == 0 || d > most) {
+		d = min(most, 65535*time.Second)
+	}
+	return d
+}
+
+// expiryFor is how long the session outlives its connection: what MQTT 5 asks
+// for, or for a kept 3.x session the most it may have; never more than that.
+func expiryFor(pk *wire.Connect, most time.Duration) time.Duration {
+	switch {
+	case pk.Version == wire.V5:
+		return min(time.Duration(pk.SessionExpiry)*time.Second, most)
+	case pk.CleanStart:
+		return 0
+	default:
+		return most
+	}
+}

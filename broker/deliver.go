@@ -1,0 +1,368 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
+)
+
+// target is one delivery that a topic causes: a session, and the filters of one
+// mount by which it matches. Filters under different mounts deliver apart,
+// because each spelling was asked for.
+type target struct {
+	session *session
+	mount   *topic.Mount
+	subs    []*subscription
+	name    topic.Name // how the client spells it
+}
+
+// targets returns who receives what in names, from memory while the index has
+// not changed.
+func (sp *space) targets(in *inbound) []target {
+	generation := sp.index.Generation()
+	if in.hasTargets && in.targetsAt == generation {
+		return in.targets
+	}
+	in.targets = gather(sp, in.routed)
+	in.targetsAt, in.hasTargets = generation, true
+	return in.targets
+}
+
+func gather(sp *space, routed topic.RoutedName) []target {
+	type group struct {
+		session *session
+		mount   string
+	}
+	var targets []target
+	place := make(map[group]int)
+	sp.index.Match(routed, func(sub *subscription) {
+		name, ok := sub.spell(routed)
+		if !ok {
+			return
+		}
+		g := group{sub.session, sub.mount.Client}
+		i, met := place[g]
+		if !met {
+			i = len(targets)
+			place[g] = i
+			targets = append(targets, target{session: sub.session, mount: sub.mount, name: name})
+		}
+		targets[i].subs = append(targets[i].subs, sub)
+	})
+	return targets
+}
+
+// spell is how the subscriber writes routed, if its filter and mount have a
+// spelling for it. A filter that starts with a wildcard does not match what the
+// client would write with a leading $ [MQTT-4.7.2-1].
+func (sub *subscription) spell(routed topic.RoutedName) (topic.Name, bool) {
+	name, ok := sub.mounts.Out(sub.mount, routed)
+	if !ok || sub.filter.StartsWithWildcard() && name.IsDollar() {
+		return topic.Name{}, false
+	}
+	return name, true
+}
+
+// cleared is a message that may be sent to one session now. Only clear makes
+// one and only transmit takes one: that is the one door out.
+type cleared struct {
+	name     topic.Name
+	response topic.Name // zero: none, or it has no spelling here
+	qos      byte
+	asIs     bool // keep the publisher's retain flag [MQTT-3.3.1-13]
+	ids      []uint32
+	expires  time.Time
+}
+
+// delivery is what clear looks at: a live publication or a kept copy of one.
+type delivery struct {
+	name     topic.Name
+	levels   []string
+	qos      byte
+	retain   bool
+	size     int
+	props    *wire.PublishProperties
+	response topic.RoutedName
+	expires  time.Time
+	origin   sessionKey
+}
+
+// clear decides whether s may have d now, through subs that share a mount. It
+// is asked for every message on every way out: live, retained, queued, resent.
+func (s *session) clear(ctx context.Context, subs []*subscription, mount *topic.Mount, d *delivery) (cleared, bool) {
+	st := s.current(ctx) // judges a stale session first, which may end some of subs
+	out := cleared{name: d.name, expires: d.expires}
+	live := false
+	for _, sub := range subs {
+		if sub.dead.Load() || sub.noLocal && d.origin == s.key { // [MQTT-3.8.3-3]
+			continue
+		}
+		live = true
+		out.qos = max(out.qos, sub.qos)
+		out.asIs = out.asIs || sub.asPublished
+		if sub.id != 0 {
+			out.ids = append(out.ids, sub.id) // [MQTT-3.3.4-4]
+		}
+	}
+	if !live || !st.connect.Allow || !d.expires.IsZero() && !time.Now().Before(d.expires) {
+		return cleared{}, false
+	}
+	out.qos = min(out.qos, d.qos) // [MQTT-3.8.4-8]
+	if !d.response.IsZero() {
+		out.response, _ = st.mounts().OutAny(mount, d.response)
+	}
+	if s.space.b.decider.Decides(policy.ActionReceive) && !s.mayReceive(ctx, st, mount, d) {
+		return cleared{}, false
+	}
+	return out, true
+}
+
+// mayReceive asks cordon.receive about one concrete topic.
+func (s *session) mayReceive(ctx context.Context, st *standing, mount *topic.Mount, d *delivery) bool {
+	b := s.space.b
+	r := policy.Request{
+		Action: policy.ActionReceive, Topic: d.name, Levels: d.levels,
+		QoS: d.qos, Retain: d.retain, Size: d.size, Properties: policyProperties(d.props),
+	}
+	if mount.Device != nil {
+		device, err := s.space.deviceAt(ctx, mount.Device, d.levels)
+		if err != nil {
+			b.logRefusal(s.space.key.org.String(), s.key.client, &refusal{
+				action: policy.ActionReceive, cause: policy.CauseUnavailable, topic: d.name.String(), detail: err.Error(),
+			})
+			return false
+		}
+		r.Device = device
+	}
+	decision := st.judge.Decide(ctx, &r)
+	if !decision.Allow {
+		b.logRefusal(s.space.key.org.String(), s.key.client, denied(policy.ActionReceive, decision, d.name.String()))
+	}
+	return decision.Allow
+}
+
+// deliver is the only way a new message leaves: live from admit, or retained
+// from a subscribe. It reports whether the session has it, sent or queued.
+func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
+	s := t.session
+	c := s.conn.Load()
+	if c == nil { // judged when it is sent
+		return s.enqueue(t.subs, p)
+	}
+	d := delivery{
+		name: t.name, levels: p.in.levels, qos: p.qos, retain: p.retain, size: len(p.payload),
+		props: p.props, response: p.response, expires: p.expires, origin: p.origin,
+	}
+	out, ok := s.clear(ctx, t.subs, t.mount, &d)
+	if !ok {
+		return false
+	}
+	if out.qos == 0 {
+		return c.transmit(&out, p.payload, p.props, 0, p.retainedFlag(out.asIs), false)
+	}
+	return s.sendOrQueue(&out, t.subs, p, p.retainedFlag(out.asIs))
+}
+
+// retainedFlag is the retain flag a receiver sees: set on a retained message for
+// a new subscription [MQTT-3.3.1-8], else only for who asked for it as published.
+func (p *publication) retainedFlag(asPublished bool) bool {
+	return p.fromRetained || p.retain && asPublished
+}
+
+// sendOrQueue sends at QoS 1 or 2 if the window has room and nothing waits
+// before it, and queues otherwise.
+func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication, retain bool) bool {
+	q := queued{msg: p.stored(), subs: subs, qos: out.qos, retain: retain}
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	if s.guarded.dead {
+		return false
+	}
+	o := &s.guarded.out
+	c := s.conn.Load()
+	if c == nil || o.draining || o.waiting() > 0 || !o.room(c) {
+		return s.pushLocked(q)
+	}
+	m := o.send(q, c)
+	c.transmit(out, q.msg.payload, q.msg.props, m.id, retain, false)
+	return true
+}
+
+// enqueue keeps a message for an offline session. QoS 0 is not kept.
+func (s *session) enqueue(subs []*subscription, p *publication) bool {
+	qos, asIs := byte(0), false
+	for _, sub := range subs {
+		if !sub.dead.Load() && !(sub.noLocal && p.origin == s.key) {
+			qos, asIs = max(qos, sub.qos), asIs || sub.asPublished
+		}
+	}
+	if qos = min(qos, p.qos); qos == 0 {
+		return false
+	}
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	if s.guarded.dead {
+		return false
+	}
+	return s.pushLocked(queued{msg: p.stored(), subs: subs, qos: qos, retain: p.retainedFlag(asIs)})
+}
+
+// pushLocked queues within the session's declared overflow rule.
+func (s *session) pushLocked(q queued) bool {
+	limits := s.standing.Load().limits()
+	dropped := s.guarded.out.push(q, limits)
+	if dropped > 0 {
+		s.space.b.stats.droppedQueue.Add(uint64(dropped))
+		if !s.guarded.out.dropping {
+			s.guarded.out.dropping = true
+			s.space.b.log.Warn("queue overflow", "org", s.space.key.org, "client", string(s.key.client),
+				"rule", limits.QueueOverflow.String(), "messages", s.guarded.out.waiting())
+		}
+	}
+	return dropped == 0 || limits.QueueOverflow == policy.DropOldest
+}
+
+// drain sends what is due: first, after a resume, what was in flight, then what
+// waits, as far as the window allows. Each message passes clear again.
+func (s *session) drain(ctx context.Context) {
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	o := &s.guarded.out
+	if o.draining {
+		return // whoever is at it will see what there is now
+	}
+	o.draining = true
+	for {
+		c := s.conn.Load()
+		if c == nil || s.guarded.dead {
+			break
+		}
+		if m := o.unsent(c); m != nil {
+			s.resendLocked(ctx, c, m)
+			continue
+		}
+		if o.waiting() == 0 || !o.room(c) {
+			break
+		}
+		s.sendNextLocked(ctx, c)
+	}
+	o.draining = false
+	if o.waiting() == 0 {
+		o.dropping = false
+	}
+}
+
+// resendLocked sends a message in flight again on c: PUBREL if it was received
+// already, else the PUBLISH with DUP, if it may still be had [MQTT-4.4.0-1].
+func (s *session) resendLocked(ctx context.Context, c *conn, m *sent) {
+	m.conn = c
+	if m.released {
+		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: m.id})
+		return
+	}
+	out, ok := s.clearQueued(ctx, &m.queued)
+	i := s.guarded.out.find(m.id)
+	switch {
+	case i < 0 || s.guarded.out.inflight[i] != m: // acknowledged meanwhile
+	case !ok:
+		s.guarded.out.remove(i)
+	case s.conn.Load() == c:
+		out.qos = m.qos // the QoS of a packet ID does not change under way
+		c.transmit(&out, m.msg.payload, m.msg.props, m.id, m.retain, true)
+	}
+}
+
+// sendNextLocked sends the oldest waiting message, if it may still be had.
+func (s *session) sendNextLocked(ctx context.Context, c *conn) {
+	o := &s.guarded.out
+	q := o.pop()
+	out, ok := s.clearQueued(ctx, &q)
+	switch {
+	case !ok || s.guarded.dead:
+		return
+	case s.conn.Load() != c: // gone meanwhile: the first in line again
+		o.queue = slices.Insert(o.queue, o.head, q)
+		o.bytes += q.msg.size()
+		return
+	}
+	out.qos = q.qos
+	m := o.send(q, c)
+	c.transmit(&out, q.msg.payload, q.msg.props, m.id, q.retain, false)
+}
+
+// clearQueued is clear for a kept message. It is called with the session's lock
+// held and gives it up meanwhile: no policy is asked under a lock.
+func (s *session) clearQueued(ctx context.Context, q *queued) (cleared, bool) {
+	s.guarded.Unlock()
+	defer s.guarded.Lock()
+	m := q.msg
+	for _, sub := range q.subs {
+		if sub.dead.Load() {
+			continue
+		}
+		name, ok := sub.spell(m.routed)
+		if !ok {
+			continue
+		}
+		d := delivery{
+			name: name, levels: m.levels, qos: q.qos, retain: m.retain, size: len(m.payload),
+			props: m.props, response: m.response, expires: m.expires, origin: m.origin,
+		}
+		return s.clear(ctx, q.subs, sub.mount, &d)
+	}
+	return cleared{}, false
+}
+
+// transmit encodes one cleared message into the connection's outbox. A QoS 0
+// message that finds more waiting than the session's limit is dropped; the
+// others are bounded by the window.
+func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) bool {
+	pk := wire.Publish{
+		Payload: payload, PacketID: id, QoS: out.qos, Retain: retain, Dup: dup, SubscriptionIDs: out.ids,
+	}
+	if c.version == wire.V5 {
+		pk.Properties = out.properties(props)
+	} else {
+		pk.SubscriptionIDs = nil
+	}
+	limit := 0
+	if id == 0 {
+		pk.QoS = 0
+		limit = c.session.standing.Load().limits().QueueBytes
+	}
+	buf, ok := c.out.begin(limit)
+	if !ok {
+		if id == 0 {
+			c.b.stats.droppedQoS0.Add(1)
+		}
+		return false
+	}
+	c.topicBuf = append(c.topicBuf[:0], out.name.String()...)
+	pk.Topic = c.topicBuf
+	if c.maxOut > 0 && wire.SizePublish(c.version, &pk) > int(c.maxOut) {
+		c.out.commit(buf)
+		c.skip(id)
+		return true
+	}
+	c.b.stats.deliveriesOut.Add(1)
+	c.out.commit(wire.AppendPublish(buf, c.version, &pk))
+	return true
+}
+
+// properties are those of the message as this receiver sees them: the response
+// topic in its own spelling, the rest of the expiry.
+func (out *cleared) properties(props *wire.PublishProperties) *wire.PublishProperties {
+	if props == nil || props.ResponseTopic == "" && !props.HasMessageExpiry {
+		return props
+	}
+	seen := *props
+	seen.ResponseTopic = out.response.String()
+	if seen.HasMessageExpiry {
+		seen.MessageExpiry = uint32(max(0, time.Until(out.expires)/time.Second)) // [MQTT-3.3.2-6]
+	}
+	return &seen
+}

@@ -1,0 +1,47 @@
+// Package broker is the enforcement point: it turns connections into sessions
+// and carries messages between the sessions of one organisation, asking the
+// policy at every step.
+//
+// # The way of a packet
+//
+//	listen ─► serve ─► connect: credential ─► Verifiers ─► Principal
+//	   ─► stand: connect decision ─► will judged ─► attach: CONNACK, resume
+//	PUBLISH ─► resolve: alias, mount in ─► admit: authorise ─► retain ─► deliver ─► acknowledge
+//	SUBSCRIBE ─► subscribe: split, mount in, authorise ─► index ─► SUBACK ─► sendRetained
+//	deliver ─► clear: stale? receive? mount out ─► transmit ─► outbox ─► socket
+//
+// # Invariants
+//
+//   - admit is the only way a message enters: PUBLISH and wills pass it.
+//   - clear and transmit are the only way a message leaves: live, retained,
+//     queued and resent ones pass them. A [cleared] value is the proof.
+//   - What a client may touch is its space, chosen once by its verified
+//     principal. No topic, client ID, share name or policy answer selects one.
+//   - A session belongs to (organisation, subject, client ID). Nobody resumes or
+//     takes over what belongs to another subject.
+//   - Nothing is answered from a decision of an older generation: publish and
+//     clear look at the live generation first and judge a stale session anew.
+//   - An acknowledgement leaves after the message is in every session it was
+//     routed to.
+//   - Nobody waits for a reader: delivering is copying into memory that is
+//     bounded, and a bound that is met costs its own session.
+//
+// # Locks
+//
+// In this order, each only while a later one is taken, never the reverse:
+//
+//	session.connectMu  serialises attach, subscribe, rejudge and the end of one session; policies are asked under it
+//	space.guarded      sessions and counts of an organisation
+//	session.guarded    subscriptions, queue, in-flight messages, will, timers
+//	Broker.guarded     connections and spaces
+//	conn.guarded, outbox.guarded
+//
+// No connectMu is held while another session is delivered to, since delivering
+// may have to judge that one. No policy is asked and nothing is read or written
+// under any of the other locks.
+//
+// # Moments
+//
+// The tests of this package carry the number of the moment of authorisation
+// they show, A1 to A26; TestMomentsAreShown lists them.
+package broker

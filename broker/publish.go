@@ -1,0 +1,327 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
+)
+
+// publication is one message on its way in. A connection reuses one for all its
+// packets, and payload may alias its read buffer: whoever keeps the message
+// takes a copy with stored.
+type publication struct {
+	space    *space
+	origin   sessionKey // whose message it is; zero for the broker's own
+	standing *standing
+	name     topic.Name // as the client wrote it
+	payload  []byte
+	qos      byte
+	retain   bool
+	will     bool
+	props    *wire.PublishProperties
+
+	// Filled in by authorise.
+	in       *inbound
+	response topic.RoutedName // the Response Topic inside the organisation; zero: none
+	expires  time.Time        // zero: never
+	kept     bool             // to be retained
+	request  policy.Request
+
+	fromRetained bool // it was stored, and a new subscription asks for it
+
+	// Filled in by admit.
+	matched int
+	copied  *stored
+}
+
+// inbound is what a topic means to one standing: its place inside the
+// organisation and who subscribed to it. It is kept between packets.
+type inbound struct {
+	name     topic.Name
+	standing *standing
+	routed   topic.RoutedName
+	levels   []string
+	mount    *topic.Mount
+	err      error // the mounts do not allow it
+
+	targets    []target
+	targetsAt  uint64 // generation of the index
+	hasTargets bool
+
+	device      *policy.Device
+	deviceEpoch uint64
+}
+
+// topicsKept bounds how many topics a connection remembers the meaning of.
+const topicsKept = 256
+
+// handlePublish is a PUBLISH packet from its topic alias to its acknowledgement.
+func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
+	s := c.session
+	st := s.current(ctx)
+	if !st.connect.Allow || c.closing.Load() {
+		return // expelled meanwhile; its connection is ending
+	}
+	if pk.QoS == 2 {
+		switch s.receipt(pk.PacketID) {
+		case receiptOpen: // a repeated one is only acknowledged again [MQTT-4.3.3-10]
+			c.ack(wire.Ack{Kind: wire.TypePubrec, PacketID: pk.PacketID})
+			return
+		case receiptFull:
+			c.end(ending{cause: policy.CauseProtocol, code: wire.ReceiveMaximumExceeded, will: willFires})
+			return
+		case receiptNew:
+		}
+	}
+	in, r := c.resolve(st, pk)
+	if r == nil {
+		r = c.overLimit(st, pk, in)
+	}
+	if r != nil {
+		c.refusePublish(pk, r)
+		return
+	}
+	p := &c.pub
+	*p = publication{
+		space: c.space, origin: s.key, standing: st, name: in.name, in: in,
+		payload: pk.Payload, qos: pk.QoS, retain: pk.Retain, props: pk.Properties,
+	}
+	if r := c.b.admit(ctx, p); r != nil {
+		c.refusePublish(pk, r)
+		return
+	}
+	c.acknowledge(pk, p)
+}
+
+// acknowledge answers an admitted PUBLISH. It is called once the message is
+// where it was routed to: what is acknowledged is kept.
+func (c *conn) acknowledge(pk *wire.Publish, p *publication) {
+	code := wire.Success
+	if p.matched == 0 {
+		code = wire.NoMatchingSubscribers
+	}
+	switch pk.QoS {
+	case 1:
+		c.ack(wire.Ack{Kind: wire.TypePuback, PacketID: pk.PacketID, Code: code})
+	case 2:
+		c.session.receive(pk.PacketID)
+		c.ack(wire.Ack{Kind: wire.TypePubrec, PacketID: pk.PacketID, Code: code})
+	}
+}
+
+func (c *conn) ack(a wire.Ack) {
+	if buf, ok := c.out.begin(0); ok {
+		a.MaxSize = c.maxOut
+		c.out.commit(wire.AppendAck(buf, c.version, a))
+	}
+}
+
+// resolve turns topic and alias into the topic's meaning. The alias comes
+// first, so that nothing is ever judged on an empty topic.
+func (c *conn) resolve(st *standing, pk *wire.Publish) (*inbound, *refusal) {
+	bad := func(cause policy.Cause, code wire.Code, err error) *refusal {
+		r := &refusal{action: policy.ActionPublish, cause: cause, code: code, onDeny: policy.Close}
+		if err != nil {
+			r.detail = err.Error()
+		}
+		return r
+	}
+	written := pk.Topic
+	if pk.TopicAlias != 0 {
+		if pk.TopicAlias > topicAliasMaximum { // [MQTT-3.3.2-9]
+			return nil, bad(policy.CauseProtocol, wire.TopicAliasInvalid, nil)
+		}
+		if len(pk.Topic) > 0 {
+			if c.aliases == nil {
+				c.aliases = make(map[uint16]string)
+			}
+			c.aliases[pk.TopicAlias] = string(pk.Topic)
+		} else {
+			known, ok := c.aliases[pk.TopicAlias]
+			if !ok {
+				return nil, bad(policy.CauseProtocol, wire.TopicAliasInvalid, nil)
+			}
+			written = []byte(known)
+		}
+	}
+	if in := c.topics[string(written)]; in != nil && in.standing == st {
+		return in, nil
+	}
+	name, err := topic.ParseName(string(written))
+	if err != nil {
+		return nil, bad(policy.CauseTopic, wire.TopicNameInvalid, err)
+	}
+	in := resolveName(st, name)
+	if c.topics == nil || len(c.topics) >= topicsKept {
+		c.topics = make(map[string]*inbound)
+	}
+	c.topics[name.String()] = in
+	return in, nil
+}
+
+func resolveName(st *standing, name topic.Name) *inbound {
+	in := &inbound{name: name, standing: st}
+	in.routed, in.mount, in.err = st.mounts().In(name)
+	if in.err == nil {
+		in.levels = in.routed.Levels()
+	}
+	return in
+}
+
+// overLimit checks what the connect decision bounds, before any policy is asked.
+func (c *conn) overLimit(st *standing, pk *wire.Publish, in *inbound) *refusal {
+	limits := st.limits()
+	switch {
+	case len(pk.Payload) > limits.PayloadMax:
+		return &refusal{action: policy.ActionPublish, cause: policy.CausePayloadSize, topic: in.name.String(), onDeny: policy.Close}
+	case pk.QoS > limits.QoSMax: // [MQTT-3.2.2-11]
+		return &refusal{action: policy.ActionPublish, cause: policy.CauseLimit, code: wire.QoSNotSupported, topic: in.name.String(), onDeny: policy.Close}
+	}
+	return nil
+}
+
+// admit is the only way a message enters: PUBLISH and will pass here, and
+// whatever else will be able to publish. It authorises, retains and delivers.
+// When it returns nil, every session the message was routed to has it.
+func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
+	if r := b.authorise(ctx, p); r != nil {
+		return r
+	}
+	if p.kept {
+		if r := b.retain(ctx, p); r != nil {
+			return r
+		}
+	}
+	b.stats.publishesIn.Add(1)
+	for i := range p.space.targets(p.in) {
+		if b.deliver(ctx, &p.in.targets[i], p) {
+			p.matched++
+		}
+	}
+	return nil
+}
+
+// authorise maps, checks and judges p and fills in what admit needs. It changes
+// nothing, so a will can be judged by it before it is due.
+func (b *Broker) authorise(ctx context.Context, p *publication) *refusal {
+	if p.in == nil {
+		p.in = resolveName(p.standing, p.name)
+	}
+	in := p.in
+	no := func(cause policy.Cause, code wire.Code) *refusal {
+		return &refusal{action: policy.ActionPublish, cause: cause, code: code, topic: p.name.String()}
+	}
+	switch {
+	case in.err == topic.ErrNoMount:
+		return no(policy.CauseTopic, wire.NotAuthorized)
+	case in.err != nil:
+		r := no(policy.CauseTopic, wire.TopicNameInvalid)
+		r.detail = in.err.Error()
+		return r
+	case in.routed.IsSystem():
+		return no(policy.CauseSystemTopic, wire.NotAuthorized)
+	case len(p.payload) > p.standing.limits().PayloadMax:
+		return no(policy.CausePayloadSize, 0)
+	}
+	if r := b.authoriseProperties(p); r != nil {
+		return r
+	}
+
+	p.request = policy.Request{
+		Action: policy.ActionPublish, Topic: p.name, Levels: in.levels, QoS: p.qos, Retain: p.retain,
+		Size: len(p.payload), Will: p.will, Properties: policyProperties(p.props),
+	}
+	if in.mount.Device != nil {
+		d, err := p.space.deviceOf(ctx, in)
+		if err != nil {
+			r := no(policy.CauseUnavailable, 0)
+			r.detail = err.Error()
+			return r
+		}
+		p.request.Device = d
+	}
+	d := p.standing.judge.Decide(ctx, &p.request)
+	if !d.Allow {
+		return denied(policy.ActionPublish, d, p.name.String())
+	}
+	if p.retain && d.Retain == policy.RetainRefuse {
+		r := no(policy.CauseRetain, wire.RetainNotSupported)
+		r.decision, r.onDeny = d, d.OnDeny
+		return r
+	}
+	p.kept = p.retain && d.Retain == policy.RetainKeep
+	return nil
+}
+
+// authoriseProperties maps the Response Topic in and fixes the time of expiry.
+// A Response Topic under no mount has no place inside the organisation.
+func (b *Broker) authoriseProperties(p *publication) *refusal {
+	if p.props == nil {
+		return nil
+	}
+	if p.props.ResponseTopic != "" {
+		name, err := topic.ParseName(p.props.ResponseTopic)
+		if err == nil {
+			p.response, _, err = p.standing.mounts().In(name)
+		}
+		if err != nil {
+			return &refusal{
+				action: policy.ActionPublish, cause: policy.CauseTopic, code: wire.TopicNameInvalid,
+				topic: p.name.String(), detail: "response topic: " + err.Error(),
+			}
+		}
+	}
+	if p.props.HasMessageExpiry {
+		p.expires = time.Now().Add(time.Duration(p.props.MessageExpiry) * time.Second)
+	}
+	return nil
+}
+
+func policyProperties(props *wire.PublishProperties) *policy.Properties {
+	if props == nil {
+		return nil
+	}
+	out := &policy.Properties{ContentType: props.ContentType, ResponseTopic: props.ResponseTopic}
+	if props.HasMessageExpiry {
+		expiry := props.MessageExpiry
+		out.MessageExpiry = &expiry
+	}
+	for _, u := range props.User {
+		out.User = append(out.User, policy.UserProperty(u))
+	}
+	return out
+}
+
+// deviceOf returns the registry's facts of the device that the topic names,
+// looked up again after a change in the organisation.
+func (sp *space) deviceOf(ctx context.Context, in *inbound) (*policy.Device, error) {
+	epoch := sp.epoch.Load()
+	if in.device != nil && in.deviceEpoch == epoch {
+		return in.device, nil
+	}
+	d, err := sp.deviceAt(ctx, in.mount.Device, in.levels)
+	if err == nil {
+		in.device, in.deviceEpoch = d, epoch
+	}
+	return d, err
+}
+
+// deviceAt looks up the device that levels name at the given positions; nil
+// where they name none.
+func (sp *space) deviceAt(ctx context.Context, at *topic.DeviceLevels, levels []string) (*policy.Device, error) {
+	if at.Type >= len(levels) || at.ID >= len(levels) {
+		return nil, nil
+	}
+	typ, err := policy.ParseID("type", levels[at.Type])
+	if err != nil {
+		return nil, nil
+	}
+	id, err := policy.ParseID("id", levels[at.ID])
+	if err != nil {
+		return nil, nil
+	}
+	return sp.b.registry.DeviceFacts(ctx, sp.key.org, typ, id)
+}

@@ -1,0 +1,85 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// refusal is one no: why, what the client is told, and where it goes in the log.
+type refusal struct {
+	action   policy.Action
+	cause    policy.Cause
+	code     wire.Code // what MQTT 5 says; 0 means codeOf(cause)
+	decision *policy.Decision
+	detail   string // for the log alone
+	topic    string // as the client wrote it
+	onDeny   policy.OnDeny
+}
+
+// denied turns a decision that denies into a refusal.
+func denied(action policy.Action, d *policy.Decision, topic string) *refusal {
+	return &refusal{action: action, cause: d.Cause, decision: d, detail: d.Detail, topic: topic, onDeny: d.OnDeny}
+}
+
+func (r *refusal) reasonCode() wire.Code {
+	if r.code != 0 {
+		return r.code
+	}
+	return codeOf(r.cause)
+}
+
+// publicReason is what an MQTT 5 client may read: a policy's words and a
+// decision ID, never what went wrong inside.
+func (r *refusal) publicReason() string {
+	if r.decision != nil {
+		return r.decision.PublicReason()
+	}
+	return r.cause.Public()
+}
+
+// refusals counts every no by its cause.
+type refusals struct {
+	guarded struct {
+		sync.Mutex
+		counts map[policy.Cause]uint64
+	}
+}
+
+func (rs *refusals) count(cause policy.Cause) {
+	rs.guarded.Lock()
+	defer rs.guarded.Unlock()
+	if rs.guarded.counts == nil {
+		rs.guarded.counts = make(map[policy.Cause]uint64)
+	}
+	rs.guarded.counts[cause]++
+}
+
+// logRefusal writes the one line a refusal gets. A client ID and a topic are
+// the client's text; slog quotes them, and neither is a secret.
+func (b *Broker) logRefusal(org string, client policy.ClientID, r *refusal) {
+	b.refused.count(r.cause)
+	reason, id := string(r.cause), ""
+	if r.decision != nil {
+		id = r.decision.ID
+		if r.decision.Reason != "" {
+			reason = r.decision.Reason
+		}
+	}
+	attrs := []slog.Attr{
+		slog.String("action", r.action.String()),
+		slog.String("org", org),
+		slog.String("client", string(client)),
+		slog.String("topic", r.topic),
+		slog.String("reason", reason),
+		slog.String("decision", id),
+		slog.String("cause", string(r.cause)),
+	}
+	if r.detail != "" {
+		attrs = append(attrs, slog.String("detail", r.detail))
+	}
+	b.log.LogAttrs(context.Background(), slog.LevelWarn, "refused", attrs...)
+}

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cordon-mq/cordon/broker/route"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// spaceKey tells an organisation from a namesake created after its deletion.
+type spaceKey struct {
+	org         policy.OrgID
+	incarnation uint64
+}
+
+// space is everything an organisation has inside the broker. Which one a packet
+// touches is fixed by the verified principal when the connection is accepted,
+// and there is no way from one space to another: that is the whole isolation.
+type space struct {
+	b        *Broker
+	key      spaceKey
+	index    route.Index[*subscription]
+	retained retained
+	closes   closeMemory
+
+	// epoch grows with every registry change in the organisation; what was
+	// looked up in the registry holds as long as it stays.
+	epoch  atomic.Uint64
+	quotas atomic.Pointer[quotasAt]
+
+	guarded struct {
+		sync.Mutex
+		sessions    map[sessionKey]*session
+		connections int
+		gone        bool
+	}
+}
+
+type quotasAt struct {
+	Quotas
+	epoch uint64
+}
+
+// sessionKey is who a session belongs to and what it is called. The same client
+// ID under another subject is another session, so that nobody takes over or
+// resumes what is not theirs (a narrowing of [MQTT-3.1.4-3]).
+type sessionKey struct {
+	subject policy.Subject
+	client  policy.ClientID
+}
+
+func newSpace(b *Broker, key spaceKey) *space {
+	sp := &space{b: b, key: key}
+	sp.guarded.sessions = make(map[sessionKey]*session)
+	return sp
+}
+
+// limits returns the organisation's quotas, from the registry after a change.
+// Without an answer from there nothing new is accepted.
+func (sp *space) limits(ctx context.Context) Quotas {
+	epoch := sp.epoch.Load()
+	if q := sp.quotas.Load(); q != nil && q.epoch == epoch {
+		return q.Quotas
+	}
+	q, err := sp.b.registry.SessionQuotas(ctx, sp.key.org)
+	if err != nil {
+		return Quotas{}
+	}
+	sp.quotas.Store(&quotasAt{q, epoch})
+	return q
+}
+
+// enter counts a connection in, or refuses it.
+func (sp *space) enter(ctx context.Context) bool {
+	most := sp.limits(ctx).Connections
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	if sp.guarded.gone || sp.guarded.connections >= most {
+		return false
+	}
+	sp.guarded.connections++
+	return true
+}
+
+func (sp *space) leave() {
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	sp.guarded.connections--
+}
+
+// session returns the session under key and makes one where there is none. It
+// answers nil when the organisation may have no more.
+func (sp *space) session(ctx context.Context, key sessionKey) *session {
+	most := sp.limits(ctx).Sessions
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	if s := sp.guarded.sessions[key]; s != nil {
+		return s
+	}
+	if sp.guarded.gone || len(sp.guarded.sessions) >= most {
+		return nil
+	}
+	s := newSession(sp, key)
+	sp.guarded.sessions[key] = s
+	return s
+}
+
+// forget removes s, if it is still the session under its key.
+func (sp *space) forget(s *session) {
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	if sp.guarded.sessions[s.key] == s {
+		delete(sp.guarded.sessions, s.key)
+	}
+}
+
+func (sp *space) list() []*session {
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	list := make([]*session, 0, len(sp.guarded.sessions))
+	for _, s := range sp.guarded.sessions {
+		list = append(list, s)
+	}
+	return list
+}
+
+// close ends the space for good: its organisation was deleted.
+func (sp *space) close() {
+	sp.guarded.Lock()
+	sp.guarded.gone = true
+	sp.guarded.Unlock()
+	sp.b.guarded.Lock()
+	delete(sp.b.guarded.spaces, sp.key)
+	sp.b.guarded.Unlock()
+}

@@ -1,0 +1,172 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
+)
+
+// standing is what a session is allowed at present: who it is, what connect
+// answered, and the judge for everything after. It is immutable and replaced
+// whole, so whoever loaded it sees one consistent state.
+type standing struct {
+	principal  *policy.Principal // as verified; facts.Principal may have the decision's roles
+	facts      *policy.Facts
+	connect    *policy.Decision
+	judge      policy.Judge
+	generation policy.Generation
+	until      time.Time // when connect is asked again; zero: never
+}
+
+// stand asks cordon.connect about p and makes its standing, whether allowed or
+// not. The error is a registry that could not be read.
+func (b *Broker) stand(ctx context.Context, p *policy.Principal, client *policy.Client) (*standing, error) {
+	org, err := b.registry.OrganisationFacts(ctx, p.Org)
+	if err != nil {
+		return nil, fmt.Errorf("organisation facts: %w", err)
+	}
+	generation := b.decider.Generation() // read before evaluating: an activation in between makes it stale
+	facts := &policy.Facts{Principal: p, Org: org, Client: client}
+	judge := b.decider.Judge(facts)
+	d := judge.Decide(ctx, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
+	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
+	st.until = earliest(d.Until, d.ExpiresAt, p.ExpiresAt)
+	if d.Allow && (d.Roles != nil || d.Groups != nil) {
+		given := *p
+		if d.Roles != nil {
+			given.Roles = d.Roles
+		}
+		if d.Groups != nil {
+			given.Groups = d.Groups
+		}
+		st.facts = &policy.Facts{Principal: &given, Org: org, Client: client}
+		st.judge = b.decider.Judge(st.facts)
+	}
+	return st, nil
+}
+
+// expired reports whether the proof or the decision has run out for good, as
+// opposed to being due for another look.
+func (st *standing) expired(now time.Time) bool {
+	return st.principal.Expired(now) || !st.connect.ExpiresAt.IsZero() && !now.Before(st.connect.ExpiresAt)
+}
+
+func (st *standing) limits() *policy.Limits { return &st.connect.Limits }
+
+func (st *standing) mounts() topic.Mounts { return st.connect.Mounts }
+
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}
+
+// current returns the session's standing, judged again first when the live
+// policy is no longer the one it was judged under. This is what makes an
+// activation safe before the sweep has come by.
+func (s *session) current(ctx context.Context) *standing {
+	if st := s.standing.Load(); st.generation == s.space.b.decider.Generation() {
+		return st
+	}
+	return s.rejudge(ctx, false)
+}
+
+// rejudge asks again for everything the session holds: its principal, connect,
+// every subscription and the will; and takes away only what is no longer
+// allowed. Without force it does nothing for a session that is up to date.
+func (s *session) rejudge(ctx context.Context, force bool) *standing {
+	b := s.space.b
+	s.connectMu.Lock()
+	defer s.connectMu.Unlock()
+	old := s.standing.Load()
+	if s.isDead() || !force && old.generation == b.decider.Generation() {
+		return old
+	}
+	generation := b.decider.Generation()
+	no := func(cause policy.Cause, detail string) *refusal {
+		return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
+	}
+	p, err := b.registry.Refresh(ctx, old.principal)
+	if err != nil { // the registry's own change closes or purges; here it is only not allowed
+		return s.expel(old, generation, no(plugins.CauseOf(err), err.Error()), willNever)
+	}
+	st, err := b.stand(ctx, &p, old.facts.Client)
+	switch {
+	case err != nil:
+		return s.expel(old, generation, no(policy.CauseUnavailable, err.Error()), willFires)
+	case !st.connect.Allow:
+		return s.expel(old, generation, denied(policy.ActionConnect, st.connect, ""), willFires)
+	case st.expired(time.Now()):
+		return s.expel(old, generation, no(policy.CauseExpired, ""), willFires)
+	}
+	s.rejudgeSubscriptions(ctx, old, st)
+	s.standing.Store(st)
+	s.rejudgeWill(ctx, st)
+	s.schedule(st)
+	return st
+}
+
+// expel ends the connection of a session that connect no longer allows. The
+// standing it leaves behind allows nothing; the session and what waits in it
+// stay, for a connect that is allowed.
+func (s *session) expel(old *standing, generation policy.Generation, r *refusal, fate willFate) *standing {
+	out := *old
+	out.generation, out.until = generation, time.Time{}
+	out.connect = &policy.Decision{Cause: r.cause, Limits: old.connect.Limits, Mounts: old.connect.Mounts}
+	s.standing.Store(&out)
+	if c := s.conn.Load(); c != nil && !c.closing.Load() {
+		s.space.b.logRefusal(s.space.key.org.String(), s.key.client, r)
+		c.end(ending{cause: policy.CauseRejudged, code: r.reasonCode(), reason: r.publicReason(), will: fate})
+	}
+	return &out
+}
+
+// schedule sets the timer for the next time a clock alone changes what the
+// session may do.
+func (s *session) schedule(st *standing) {
+	until := st.until
+	for _, sub := range s.subscriptions() {
+		until = earliest(until, sub.until)
+	}
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	if s.guarded.judgeTimer != nil {
+		s.guarded.judgeTimer.Stop()
+		s.guarded.judgeTimer = nil
+	}
+	if until.IsZero() || s.guarded.dead {
+		return
+	}
+	// A little late, so that the clock has surely passed it when it fires.
+	s.guarded.judgeTimer = time.AfterFunc(time.Until(until)+10*time.Millisecond, func() {
+		if s.space.b.enter() {
+			defer s.space.b.work.Done()
+			s.rejudge(context.Background(), true)
+		}
+	})
+}
+
+// Sweep judges every session again, after an activation. Until it has come by,
+// each session does so itself before its next packet or delivery.
+func (b *Broker) Sweep() {
+	if !b.enter() {
+		return
+	}
+	go func() {
+		defer b.work.Done()
+		for _, sp := range b.listSpaces() {
+			for _, s := range sp.list() {
+				if s.conn.Load() != nil { // offline ones are judged when they resume
+					s.rejudge(context.Background(), false)
+				}
+			}
+		}
+	}()
+}

@@ -1,0 +1,262 @@
+package broker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/wire"
+	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
+)
+
+// subscription is one filter of a session, as granted. It is immutable; another
+// SUBSCRIBE to the same filter replaces it whole.
+type subscription struct {
+	session *session
+	filter  topic.Filter
+	mounts  topic.Mounts // the mounts it was made under
+	mount   *topic.Mount
+	routed  topic.RoutedFilter
+	wanted  byte // QoS asked for
+	qos     byte // QoS granted
+	id      uint32
+	until   time.Time // when it is judged again; zero: never
+
+	noLocal, asPublished bool
+
+	dead atomic.Bool // removed or replaced: whatever still refers to it delivers nothing
+}
+
+// subscriptionKey is what makes two SUBSCRIBEs the same subscription.
+type subscriptionKey struct{ filter topic.Filter }
+
+// handleSubscribe judges each filter by itself and answers them together.
+func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
+	s := c.session
+	s.current(ctx)
+	type granted struct {
+		sub    *subscription
+		isNew  bool
+		option wire.Subscription
+	}
+	codes := make([]wire.Code, len(pk.Filters))
+	var fresh []granted
+	reason := ""
+	s.connectMu.Lock()
+	for i, option := range pk.Filters {
+		sub, isNew, r := s.subscribe(ctx, c, option, pk.SubscriptionID)
+		if r == nil {
+			codes[i] = wire.Code(sub.qos)
+			fresh = append(fresh, granted{sub, isNew, option})
+			continue
+		}
+		c.b.logRefusal(c.org(), c.client.ID, r)
+		if r.onDeny == policy.Close {
+			s.connectMu.Unlock()
+			c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), will: willFires})
+			return
+		}
+		codes[i] = r.reasonCode()
+		if reason == "" && c.problem {
+			reason = r.publicReason()
+		}
+	}
+	st := s.standing.Load()
+	s.connectMu.Unlock()
+
+	if buf, ok := c.out.begin(0); ok {
+		ack := wire.Suback{PacketID: pk.PacketID, Codes: codes, ReasonString: reason, MaxSize: c.maxOut}
+		c.out.commit(wire.AppendSuback(buf, c.version, &ack))
+	}
+	s.schedule(st)
+	for _, g := range fresh {
+		if g.option.RetainHandling == 0 || g.option.RetainHandling == 1 && g.isNew { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+			c.b.sendRetained(ctx, g.sub)
+		}
+	}
+}
+
+// subscribe judges one filter and enters it; connectMu is held, so that no
+// change of standing can come between the judgement and the entry.
+func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscription, id uint32) (*subscription, bool, *refusal) {
+	no := func(cause policy.Cause, code wire.Code, onDeny policy.OnDeny, detail string) (*subscription, bool, *refusal) {
+		return nil, false, &refusal{
+			action: policy.ActionSubscribe, cause: cause, code: code, topic: option.Filter, detail: detail, onDeny: onDeny,
+		}
+	}
+	st := s.standing.Load()
+	if !st.connect.Allow || s.isDead() {
+		return no(policy.CauseRejudged, wire.NotAuthorized, policy.Close, "")
+	}
+	share, filter, err := topic.ParseSubscription(option.Filter)
+	switch {
+	case err == topic.ErrShare:
+		return no(policy.CauseTopic, wire.TopicFilterInvalid, policy.Refuse, err.Error())
+	case err != nil: // malformed: there is no such filter in MQTT
+		return no(policy.CauseTopic, wire.MalformedPacket, policy.Close, err.Error())
+	case share != "" && option.NoLocal: // [MQTT-3.8.3-4]
+		return no(policy.CauseProtocol, wire.ProtocolError, policy.Close, "no local on a shared subscription")
+	}
+	sub := &subscription{
+		session: s, filter: filter, wanted: option.QoS, id: id,
+		noLocal: option.NoLocal, asPublished: option.RetainAsPublished,
+	}
+	if r := s.authoriseSubscription(ctx, st, sub, share); r != nil {
+		return nil, false, r
+	}
+	if share != "" {
+		return no(policy.CauseNotSupported, wire.SharedSubscriptionsNotSupported, policy.Refuse, "shared subscriptions are not offered")
+	}
+	isNew, r := s.enter(ctx, sub, st.limits().SubscriptionsMax)
+	if r != nil {
+		return nil, false, r
+	}
+	return sub, isNew, nil
+}
+
+// authoriseSubscription maps and judges sub under st, and fills in what was granted.
+func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *subscription, share string) *refusal {
+	routed, mount, err := st.mounts().InFilter(sub.filter)
+	if err != nil {
+		code := wire.NotAuthorized
+		if err == topic.ErrTooLong || err == topic.ErrTooDeep {
+			code = wire.TopicFilterInvalid
+		}
+		return &refusal{
+			action: policy.ActionSubscribe, cause: policy.CauseTopic, code: code,
+			topic: sub.filter.String(), detail: err.Error(),
+		}
+	}
+	d := st.judge.Decide(ctx, &policy.Request{
+		Action: policy.ActionSubscribe, Filter: sub.filter, Levels: routed.Levels(), QoS: sub.wanted, Share: share,
+	})
+	if !d.Allow {
+		return denied(policy.ActionSubscribe, d, sub.filter.String())
+	}
+	sub.mounts, sub.routed, sub.mount, sub.until = st.mounts(), routed, mount, d.Until
+	sub.qos = min(sub.wanted, d.MaxQoS, st.limits().QoSMax)
+	return nil
+}
+
+// enter puts sub into the session and the index, in place of an earlier one of
+// the same filter. The new one is entered first, so that no message falls
+// between the two; a message that meets both is delivered once.
+func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew bool, r *refusal) {
+	key := subscriptionKey{sub.filter}
+	quota := s.space.limits(ctx).Subscriptions
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	old := s.guarded.subs[key]
+	if old == nil && (len(s.guarded.subs) >= most || s.space.index.Len() >= quota) {
+		cause := policy.CauseLimit
+		if len(s.guarded.subs) < most {
+			cause = policy.CauseQuota
+		}
+		return false, &refusal{action: policy.ActionSubscribe, cause: cause, topic: sub.filter.String()}
+	}
+	s.guarded.subs[key] = sub
+	s.space.index.Add(sub.routed, sub)
+	if old != nil {
+		s.space.index.Remove(old.routed, old)
+		old.dead.Store(true)
+	}
+	return old == nil, nil
+}
+
+// handleUnsubscribe removes filters. No policy is asked: whoever subscribed may
+// always stop.
+func (c *conn) handleUnsubscribe(pk *wire.Unsubscribe) {
+	codes := make([]wire.Code, len(pk.Filters))
+	c.session.connectMu.Lock()
+	for i, written := range pk.Filters {
+		_, filter, err := topic.ParseSubscription(written)
+		switch {
+		case err == topic.ErrShare:
+			codes[i] = wire.TopicFilterInvalid
+		case err != nil:
+			c.session.connectMu.Unlock()
+			c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
+			return
+		case !c.session.unsubscribe(subscriptionKey{filter}):
+			codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
+		}
+	}
+	c.session.connectMu.Unlock()
+	if buf, ok := c.out.begin(0); ok {
+		ack := wire.Unsuback{PacketID: pk.PacketID, Codes: codes, MaxSize: c.maxOut}
+		c.out.commit(wire.AppendUnsuback(buf, c.version, &ack))
+	}
+}
+
+// unsubscribe takes one subscription out and reports whether there was one.
+func (s *session) unsubscribe(key subscriptionKey) bool {
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	sub := s.guarded.subs[key]
+	if sub == nil {
+		return false
+	}
+	delete(s.guarded.subs, key)
+	sub.dead.Store(true)
+	s.space.index.Remove(sub.routed, sub)
+	return true
+}
+
+// dropSubscriptions ends all of them; connectMu is held.
+func (s *session) dropSubscriptions() {
+	for _, sub := range s.subscriptions() {
+		s.unsubscribe(subscriptionKey{sub.filter})
+	}
+}
+
+// rejudgeSubscriptions judges every subscription under st, from its client
+// spelling, and takes away what is not allowed any more. What is still allowed
+// stays the same object, unless its mount or its QoS changed; connectMu is held.
+func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
+	b := s.space.b
+	for _, sub := range s.subscriptions() {
+		now := &subscription{
+			session: s, filter: sub.filter, wanted: sub.wanted, id: sub.id,
+			noLocal: sub.noLocal, asPublished: sub.asPublished,
+		}
+		r := s.authoriseSubscription(ctx, st, now, "")
+		switch {
+		case r != nil:
+			s.unsubscribe(subscriptionKey{sub.filter})
+			r.detail = joinDetail(r.detail, "subscription removed")
+			b.logRefusal(s.space.key.org.String(), s.key.client, r)
+		case now.qos != sub.qos || now.until != sub.until || !old.mounts().Equal(st.mounts()):
+			s.replace(sub, now)
+		}
+	}
+}
+
+// replace puts now in the place of sub, with which queued messages move along
+// where they still have a spelling.
+func (s *session) replace(sub, now *subscription) {
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	key := subscriptionKey{sub.filter}
+	if s.guarded.subs[key] != sub {
+		return
+	}
+	s.guarded.subs[key] = now
+	s.space.index.Add(now.routed, now)
+	s.space.index.Remove(sub.routed, sub)
+	sub.dead.Store(true)
+	moved := func(q *queued) {
+		for i := range q.subs {
+			if q.subs[i] == sub {
+				q.subs = append([]*subscription(nil), q.subs...) // shared with other sessions' copies of the list
+				q.subs[i] = now
+			}
+		}
+	}
+	for i := s.guarded.out.head; i < len(s.guarded.out.queue); i++ {
+		moved(&s.guarded.out.queue[i])
+	}
+	for _, m := range s.guarded.out.inflight {
+		moved(&m.queued)
+	}
+}
