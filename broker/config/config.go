@@ -1,0 +1,96 @@
+package config
+
+import "path/filepath"
+
+// Off closes a listener when it stands in place of an address.
+const Off = "off"
+
+// Config is every setting of serve. Relative paths are relative to the working
+// directory, wherever they were written.
+//
+// The tags are read by the command line; the default tags and [Defaults] say
+// the same, and a test holds them together.
+type Config struct {
+	// Data is the folder with everything Cordon keeps. The default is beside
+	// the caller, so that a first start needs no privileges.
+	Data string `name:"data" placeholder:"DIR" default:"./cordon-data" help:"Folder for everything Cordon keeps."`
+
+	// Domain is the DNS name organisations live under (ORG.messaging.DOMAIN).
+	// Default "localhost": a first start needs no DNS.
+	Domain string `name:"domain" placeholder:"NAME" default:"localhost" help:"DNS name that organisations live under."`
+
+	// TLSCert and TLSKey are PEM files, watched for changes. Default empty:
+	// Cordon issues a certificate from a certificate authority of its own.
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM certificate chain to serve instead of an issued one."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM private key of --tls-cert."`
+
+	// MQTTS, HTTPS and MQTT are listeners: HOST:PORT, :PORT for every address,
+	// port 0 for a free one, or "off". MQTT carries credentials in the clear,
+	// so it is off until somebody asks for it.
+	MQTTS string `name:"mqtts" placeholder:"ADDR" default:":8883" help:"MQTT over TLS: HOST:PORT, or off."`
+	HTTPS string `name:"https" placeholder:"ADDR" default:":8443" help:"REST, HTTP messaging and WebSocket: HOST:PORT, or off."`
+	MQTT  string `name:"mqtt" placeholder:"ADDR" default:"off" help:"MQTT without TLS: HOST:PORT, or off."`
+
+	// Policy is a folder whose bundle replaces the built-in one. Default
+	// empty: the built-in policies.
+	Policy string `name:"policy" placeholder:"DIR" help:"Policy bundle to use instead of the built-in one, watched."`
+
+	// Plugins is the folder of token verifiers. Default empty, which Effective
+	// turns into DATA/plugins.
+	Plugins string `name:"plugins" placeholder:"DIR" help:"Folder of token verifiers, watched (default: plugins in the data folder)."`
+
+	// Config is the YAML file the other settings may come from. It cannot name
+	// another one. Default empty: no file.
+	Config string `name:"config" placeholder:"FILE" help:"YAML file with any of these settings."`
+
+	// LogFormat is text for people (the default) or json for machines.
+	LogFormat string `name:"log-format" placeholder:"text|json" default:"text" help:"Form of the log: text or json."`
+
+	// LogLevel is debug, info, warn or error. Default info: refusals are seen.
+	LogLevel string `name:"log-level" placeholder:"LEVEL" default:"info" help:"Least level that is logged: debug, info, warn or error."`
+
+	// Demo makes an organisation to try things with and keeps every listener
+	// on the loopback interface. Default false.
+	Demo bool `name:"demo" help:"Make a demonstration organisation; listen on 127.0.0.1 only."`
+
+	// DemoReset issues new demonstration credentials; it needs Demo. Default
+	// false.
+	DemoReset bool `name:"demo-reset" help:"With --demo: issue new demonstration credentials."`
+}
+
+// Defaults is the Config of a start that was told nothing.
+func Defaults() Config {
+	return Config{
+		Data:      "./cordon-data",
+		Domain:    "localhost",
+		MQTTS:     ":8883",
+		HTTPS:     ":8443",
+		MQTT:      Off,
+		LogFormat: "text",
+		LogLevel:  "info",
+	}
+}
+
+// Effective returns a valid c with what settings imply for others filled in:
+// Plugins has a value, and with Demo every listener that is open names a
+// loopback host.
+func (c Config) Effective() Config {
+	if c.Plugins == "" {
+		c.Plugins = filepath.Join(c.Data, "plugins")
+	}
+	if c.Demo {
+		c.MQTTS = onLoopback(c.MQTTS)
+		c.HTTPS = onLoopback(c.HTTPS)
+		c.MQTT = onLoopback(c.MQTT)
+	}
+	return c
+}
+
+// onLoopback puts a host before an address that has none; others were
+// validated to be loopback already.
+func onLoopback(address string) string {
+	if a, err := parseAddress(address); err == nil && !a.off && a.host == "" {
+		return "127.0.0.1" + address
+	}
+	return address
+}

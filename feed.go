@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+
+	"github.com/cordon-mq/cordon/broker"
+	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// brokerRegistry is the registry as the broker asks it. The two do not know
+// each other, so that neither decides what the other may become.
+type brokerRegistry struct{ *registry.Registry }
+
+// SessionQuotas picks what the broker enforces.
+func (r brokerRegistry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Quotas, error) {
+	o, err := r.Organisation(ctx, org)
+	if err != nil {
+		return broker.Quotas{}, err
+	}
+	return broker.Quotas{
+		Connections: o.Quotas.Connections, Sessions: o.Quotas.Sessions,
+		Subscriptions: o.Quotas.Subscriptions, RetainedBytes: o.Quotas.RetainedBytes,
+	}, nil
+}
+
+// sessionChange says what a committed change means for live sessions.
+func sessionChange(ch registry.Change) broker.Change {
+	out := broker.Change{Org: ch.Org, Incarnation: ch.Incarnation, Match: subjectOf(ch), At: ch.At}
+	switch ch.Kind {
+	case registry.OrganisationChanged, registry.SubjectChanged:
+		out.Effect = broker.Rejudge
+	case registry.OrganisationSuspended:
+		out.Effect, out.Cause = broker.Disconnect, policy.CauseDisabled
+	case registry.OrganisationDeleted:
+		out.Effect, out.Cause, out.Gone = broker.Purge, policy.CauseRevoked, true
+	case registry.SubjectDisabled:
+		out.Effect, out.Cause = broker.Purge, policy.CauseDisabled
+	case registry.SubjectDeleted:
+		out.Effect, out.Cause = broker.Purge, policy.CauseRevoked
+	case registry.CredentialReplaced:
+		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
+		out.Match = func(p *policy.Principal) bool { return p.Credential == ch.Credential }
+	}
+	return out
+}
+
+// subjectOf selects the principals that a change is about; nil is everybody.
+func subjectOf(ch registry.Change) func(*policy.Principal) bool {
+	switch {
+	case ch.APIKey != "":
+		return func(p *policy.Principal) bool { return p.APIKey == ch.APIKey }
+	case ch.PrincipalKind == policy.KindDevice || ch.PrincipalKind == policy.KindGateway:
+		return func(p *policy.Principal) bool {
+			return p.Kind == ch.PrincipalKind && p.Type == ch.Type && p.ID == ch.ID
+		}
+	case ch.PrincipalKind == policy.KindUser:
+		return func(p *policy.Principal) bool { return p.Kind == policy.KindUser && p.ID == ch.ID }
+	default:
+		return nil
+	}
+}

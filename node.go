@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker"
+	"github.com/cordon-mq/cordon/broker/api"
+	"github.com/cordon-mq/cordon/broker/api/control"
+	"github.com/cordon-mq/cordon/broker/config"
+	"github.com/cordon-mq/cordon/broker/listen"
+	"github.com/cordon-mq/cordon/broker/pki"
+	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/broker/store/badgerstore"
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/opa"
+	"github.com/cordon-mq/cordon/rego"
+)
+
+// node is one running Cordon: every part, in the order they were started.
+type node struct {
+	cfg config.Config
+	log *slog.Logger
+
+	registry *registry.Registry
+	engine   *opa.Engine
+	broker   *broker.Broker
+	api      *api.API
+	tls      *tls.Config
+	caFile   string // empty with a certificate of the operator's own
+	tour     *tour
+
+	mqtts, mqtt *listen.Listener // nil when off
+	https       net.Listener
+
+	work   sync.WaitGroup // the goroutines of this file
+	failed chan error     // the first listener that stopped by itself
+	undo   []func() error // what stop does, last first
+}
+
+// startNode opens the data folder and builds every part; listen opens the doors.
+func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr io.Writer) (n *node, err error) {
+	n = &node{cfg: cfg, log: log, failed: make(chan error, 4)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.stop())
+		}
+	}()
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := n.openRegistry(); err != nil {
+		return nil, err
+	}
+	if err := n.openCertificate(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.openPolicy(ctx, stderr); err != nil {
+		return nil, err
+	}
+	n.broker = broker.New(broker.Config{Domain: cfg.Domain, Log: log}, broker.Deps{
+		Decider: n.engine,
+		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
+			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
+		}),
+		Registry: brokerRegistry{n.registry},
+	})
+	n.engine.OnActivate(func(policy.Generation) { n.broker.Sweep() })
+	n.onStop(n.registryWatch(func(ch registry.Change) { n.broker.Apply(sessionChange(ch)) }))
+	n.onStop(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		return n.broker.Shutdown(ctx)
+	})
+	return n, n.openAPI()
+}
+
+func (n *node) onStop(f func() error) { n.undo = append(n.undo, f) }
+
+// stop ends every part, the last started first, and waits for each.
+func (n *node) stop() error {
+	var errs []error
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		errs = append(errs, n.undo[i]())
+	}
+	n.undo = nil
+	n.work.Wait()
+	return errors.Join(errs...)
+}
+
+func (n *node) openRegistry() error {
+	st, err := badgerstore.Open(filepath.Join(n.cfg.Data, "db"), badgerstore.Options{Logger: n.log})
+	if err != nil {
+		return fmt.Errorf("data folder %s: %w", n.cfg.Data, err)
+	}
+	n.onStop(st.Close)
+	level := registry.LevelTLS
+	if n.cfg.MQTT != config.Off { // whoever opens a plain listener wants it used
+		level = registry.LevelTLSOptional
+	}
+	n.registry, err = registry.Open(st, registry.Options{Log: n.log, DefaultConnectionLevel: level})
+	if err != nil {
+		return err
+	}
+	n.onStop(func() error { n.registry.Close(); return nil })
+	return nil
+}
+
+func (n *node) registryWatch(fn func(registry.Change)) func() error {
+	cancel := n.registry.Watch(fn)
+	return func() error { cancel(); return nil }
+}
+
+// openCertificate takes the operator's certificate, or issues one that names
+// the organisations and is renewed and reissued as they change.
+func (n *node) openCertificate(ctx context.Context) error {
+	if n.cfg.TLSCert != "" {
+		files, err := pki.FromFiles(n.cfg.TLSCert, n.cfg.TLSKey, n.log)
+		if err != nil {
+			return err
+		}
+		n.onStop(files.Close)
+		n.tls = files.TLSConfig()
+		return nil
+	}
+	names, err := organisationNames(ctx, n.registry)
+	if err != nil {
+		return err
+	}
+	ca, err := pki.Open(filepath.Join(n.cfg.Data, "tls"), pki.Names{
+		Domain: n.cfg.Domain, Organisations: names, Hosts: hosts(), Log: n.log,
+	}, nil)
+	if err != nil {
+		return err
+	}
+	n.tls, n.caFile = ca.TLSConfig(), ca.CAFile()
+	n.onStop(n.registryWatch(func(ch registry.Change) {
+		if ch.Kind != registry.OrganisationChanged && ch.Kind != registry.OrganisationDeleted {
+			return
+		}
+		names, err := organisationNames(context.Background(), n.registry)
+		if err == nil {
+			err = ca.SetOrganisations(names)
+		}
+		if err != nil {
+			n.log.Error("server certificate not reissued", "err", err)
+		}
+	}))
+	n.every(24*time.Hour, func() {
+		if err := ca.Renew(); err != nil {
+			n.log.Error("server certificate not renewed", "err", err)
+		}
+	})
+	return nil
+}
+
+// organisationNames lists every organisation for the certificate.
+func organisationNames(ctx context.Context, r *registry.Registry) (names []string, err error) {
+	for page := (registry.Page{Limit: 1000}); ; {
+		list, next, err := r.Organisations(ctx, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range list {
+			names = append(names, o.ID.String())
+		}
+		if next == "" {
+			return names, nil
+		}
+		page.After = next
+	}
+}
+
+// every calls f at each interval until stop.
+func (n *node) every(interval time.Duration, f func()) {
+	done := make(chan struct{})
+	n.onStop(func() error { close(done); return nil })
+	n.work.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				f()
+			case <-done:
+				return
+			}
+		}
+	})
+}
+
+// openPolicy loads the bundle to start with. One with problems does not start:
+// there is no earlier one to go on with.
+func (n *node) openPolicy(ctx context.Context, stderr io.Writer) error {
+	n.engine = opa.New(opa.Options{Log: n.log, Schemas: rego.Schemas()})
+	source := rego.Bundle()
+	if n.cfg.Policy != "" {
+		source = os.DirFS(n.cfg.Policy)
+	}
+	bundle, report := opa.Load(ctx, source, rego.Schemas())
+	if bundle == nil {
+		_, _ = report.WriteTo(stderr)
+		return fmt.Errorf("policy: %w", report.Err())
+	}
+	opa.LogReport(n.log, report)
+	n.engine.Activate(bundle)
+	if n.cfg.Policy == "" {
+		return nil
+	}
+	watching, cancel := context.WithCancel(context.Background())
+	n.onStop(func() error { cancel(); return nil })
+	n.work.Go(func() {
+		if err := n.engine.Watch(watching, n.cfg.Policy); err != nil {
+			n.log.Error("policy folder not watched", "err", err)
+		}
+	})
+	return nil
+}
+
+func (n *node) openAPI() error {
+	token, err := control.Token(n.cfg.Data)
+	if err != nil {
+		return err
+	}
+	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
+		Registry: n.registry, Decider: n.engine, OperatorToken: token,
+	})
+	return err
+}
+
+// listen opens every door, and only then serves any of them: a port that is
+// taken leaves nothing half open.
+func (n *node) listen() error {
+	var err error
+	if n.cfg.MQTTS != config.Off {
+		if n.mqtts, err = n.listenMQTT("mqtts", n.cfg.MQTTS, n.tls.Clone()); err != nil {
+			return err
+		}
+	}
+	if n.cfg.MQTT != config.Off {
+		if n.mqtt, err = n.listenMQTT("mqtt", n.cfg.MQTT, nil); err != nil {
+			return err
+		}
+	}
+	if n.cfg.HTTPS != config.Off {
+		if n.https, err = net.Listen("tcp", n.cfg.HTTPS); err != nil {
+			return fmt.Errorf("https: %w", err)
+		}
+		secure := n.tls.Clone()
+		secure.NextProtos = []string{"h2", "http/1.1"}
+		n.serveHTTP(tls.NewListener(n.https, secure), n.api.Handler())
+	}
+	door, err := control.Listen(n.cfg.Data)
+	if err != nil {
+		return err
+	}
+	n.serveHTTP(door, n.api.OperatorHandler())
+	for _, l := range []*listen.Listener{n.mqtts, n.mqtt} {
+		if l != nil {
+			n.work.Go(func() { n.report(l.Serve(n.broker.Serve)) })
+		}
+	}
+	return nil
+}
+
+func (n *node) listenMQTT(name, address string, secure *tls.Config) (*listen.Listener, error) {
+	l, err := listen.Listen(listen.Config{Name: name, Address: address, TLS: secure, Log: n.log})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	n.onStop(l.Close)
+	return l, nil
+}
+
+// serveHTTP serves l until stop. Its limits are against clients that trickle.
+func (n *node) serveHTTP(l net.Listener, h http.Handler) {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
+		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	n.onStop(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		return server.Shutdown(ctx)
+	})
+	n.work.Go(func() { n.report(server.Serve(l)) })
+}
+
+// report passes on the error of a listener that was not told to stop.
+func (n *node) report(err error) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		select {
+		case n.failed <- err:
+		default:
+		}
+	}
+}
+
+// addresses are the real ones, for the ready line.
+func (n *node) addresses() []any {
+	var attrs []any
+	if n.mqtts != nil {
+		attrs = append(attrs, slog.String("mqtts", n.mqtts.Addr().String()))
+	}
+	if n.https != nil {
+		attrs = append(attrs, slog.String("https", n.https.Addr().String()))
+	}
+	if n.mqtt != nil {
+		attrs = append(attrs, slog.String("mqtt", n.mqtt.Addr().String()))
+	}
+	return attrs
+}
