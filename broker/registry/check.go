@@ -1,0 +1,137 @@
+package registry
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// Bounds of what administrators may store. Texts are counted in bytes, data in
+// bytes of their JSON form.
+const (
+	maxName     = 256
+	maxText     = 1024
+	maxMetadata = 32 << 10
+	maxData     = 64 << 10
+	maxDepth    = 32 // of nested JSON
+	maxRoles    = 32
+	maxGroups   = 10
+	maxQuota    = 1e15
+)
+
+// checkText accepts UTF-8 of at most limit bytes without control characters,
+// except that it may have several lines.
+func checkText(field, s string, limit int) error {
+	if len(s) > limit || !utf8.ValidString(s) {
+		return invalid(field, "must be UTF-8 of at most "+strconv.Itoa(limit)+" bytes")
+	}
+	for _, c := range s {
+		if c < 0x20 && c != '\n' && c != '\t' || c >= 0x7f && c <= 0x9f {
+			return invalid(field, "must not contain control characters")
+		}
+	}
+	return nil
+}
+
+// checkTime makes t UTC in whole milliseconds, as records keep it. The zero
+// time means none.
+func checkTime(field string, t *time.Time) error {
+	*t = t.UTC().Truncate(time.Millisecond)
+	if !t.IsZero() && (t.Year() < 1970 || t.Year() > 9999) {
+		return invalid(field, "must be a time from 1970 to 9999")
+	}
+	return nil
+}
+
+// checkJSON returns data as a reader of its JSON form sees it, nil when empty.
+func checkJSON(field string, data map[string]any, limit int) (map[string]any, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	if depth(data, 0) > maxDepth {
+		return nil, invalid(field, "must not be nested deeper than "+strconv.Itoa(maxDepth)+" levels")
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, invalid(field, "must be JSON")
+	}
+	if len(text) > limit {
+		return nil, invalid(field, "must be at most "+strconv.Itoa(limit)+" bytes of JSON")
+	}
+	return data, nil
+}
+
+// depth measures nested maps and slices and stops beyond maxDepth.
+func depth(v any, above int) int {
+	deepest := above
+	if above > maxDepth {
+		return deepest
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, inner := range v {
+			deepest = max(deepest, depth(inner, above+1))
+		}
+	case []any:
+		for _, inner := range v {
+			deepest = max(deepest, depth(inner, above+1))
+		}
+	}
+	return deepest
+}
+
+// checkRoles accepts role names such as "PD_STANDARD_APP". No roles become
+// fallback.
+func checkRoles(roles []string, fallback string) ([]string, error) {
+	if len(roles) == 0 {
+		return []string{fallback}, nil
+	}
+	if len(roles) > maxRoles {
+		return nil, invalid("roles", "must be at most "+strconv.Itoa(maxRoles))
+	}
+	var once []string
+	for _, role := range roles {
+		if _, err := policy.ParseID("roles", role); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(once, role) {
+			once = append(once, role)
+		}
+	}
+	return once, nil
+}
+
+// checkGroups accepts group identifiers such as
+// "gw_def_res_grp:acme01:hub:g1": 1 to 128 of [A-Za-z0-9_.:-].
+func checkGroups(groups []string) ([]string, error) {
+	if len(groups) > maxGroups {
+		return nil, invalid("groups", "must be at most "+strconv.Itoa(maxGroups))
+	}
+	var once []string
+	for _, group := range groups {
+		if !isGroup(group) {
+			return nil, invalid("groups", "must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', ':' and '-'")
+		}
+		if !slices.Contains(once, group) {
+			once = append(once, group)
+		}
+	}
+	return once, nil
+}
+
+func isGroup(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '_' && c != '.' && c != ':' && c != '-' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 128
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}

@@ -1,0 +1,140 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/store"
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// Refresh returns p as the registry knows it now, with roles, groups, metadata,
+// expiry and Version, or a *plugins.Refusal when p does not stand any more:
+// organisation or subject deleted, suspended, disabled, or another one of the
+// same name; API key expired; token replaced and its grace over. Within the
+// grace, ExpiresAt is its end.
+//
+// A principal of another verifier is completed with what the registry knows of
+// its organisation and, if it is a device or gateway, of that, and is refused
+// if one of them is switched off. A zero Incarnation or DeviceIncarnation has
+// not been seen by the registry yet and is filled in.
+func (r *Registry) Refresh(_ context.Context, p *policy.Principal) (policy.Principal, error) {
+	now := r.now()
+	h, err := r.find(p.Org)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseNoOrg}
+	case err != nil:
+		return policy.Principal{}, unavailable(err)
+	case p.Incarnation != 0 && p.Incarnation != h.Record.Incarnation:
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseRevoked}
+	case h.Record.Suspended:
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseDisabled}
+	}
+	fresh := *p
+	fresh.Incarnation, fresh.Version = h.Record.Incarnation, h.Stamp
+	ours := p.Verifier == VerifierName
+	if ours {
+		fresh.ExpiresAt = time.Time{}
+	}
+	switch {
+	case p.Kind == policy.KindDevice || p.Kind == policy.KindGateway:
+		err = r.refreshDevice(h, &fresh)
+	case p.Kind == policy.KindApplication && ours:
+		err = r.refreshApplication(h, &fresh)
+	case p.Kind == policy.KindUser && ours:
+		err = r.refreshUser(h, &fresh)
+	}
+	if err == nil && ours {
+		err = r.refreshCredential(h, &fresh, now)
+	}
+	if err != nil {
+		return policy.Principal{}, refusal(err)
+	}
+	if fresh.Expired(now) {
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseExpired}
+	}
+	return fresh, nil
+}
+
+func (r *Registry) refreshDevice(h home, p *policy.Principal) error {
+	found, err := load[Device](r.store, deviceKey(h.scope, p.Type, p.ID))
+	if errors.Is(err, store.ErrNotFound) && !p.Registered && p.Verifier != VerifierName {
+		return nil // a verifier knows it; the registry never did
+	}
+	d := &found.Record
+	switch {
+	case err != nil:
+		return err
+	case p.DeviceIncarnation != 0 && p.DeviceIncarnation != d.Incarnation:
+		return store.ErrNotFound // a namesake
+	case d.Disabled:
+		return &plugins.Refusal{Cause: policy.CauseDisabled}
+	case p.Kind != d.kind():
+		return &plugins.Refusal{Cause: policy.CauseClientID, Err: errors.New("registered as " + d.kind().String())}
+	}
+	p.DeviceIncarnation, p.Registered = d.Incarnation, true
+	p.Groups, p.Metadata = d.Groups, d.Metadata
+	p.Version = max(p.Version, found.Stamp)
+	return nil
+}
+
+func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
+	found, err := r.loadAPIKey(h, p.APIKey)
+	switch {
+	case err != nil:
+		return err
+	case found.Record.Disabled:
+		return &plugins.Refusal{Cause: policy.CauseDisabled}
+	}
+	p.Registered, p.Roles, p.ExpiresAt = true, found.Record.Roles, found.Record.Expires
+	p.Version = max(p.Version, found.Stamp)
+	return nil
+}
+
+func (r *Registry) refreshUser(h home, p *policy.Principal) error {
+	found, err := load[User](r.store, userKey(h.scope, p.ID))
+	switch {
+	case err != nil:
+		return err
+	case found.Record.Disabled:
+		return &plugins.Refusal{Cause: policy.CauseDisabled}
+	}
+	p.Registered, p.Roles = true, found.Record.Roles
+	p.Version = max(p.Version, found.Stamp)
+	return nil
+}
+
+// refreshCredential holds the version that p was verified by against what is
+// stored now.
+func (r *Registry) refreshCredential(h home, p *policy.Principal, now time.Time) error {
+	found, err := load[credential](r.store, credentialID(p.Credential.ID).key(h.scope))
+	if err != nil {
+		return err
+	}
+	c := &found.Record
+	switch {
+	case p.Credential.Version == c.Current.Version:
+	case c.graceAt(now) && p.Credential.Version == c.Previous.Version:
+		if p.ExpiresAt.IsZero() || c.Previous.Until.Before(p.ExpiresAt) {
+			p.ExpiresAt = c.Previous.Until
+		}
+	default:
+		return &plugins.Refusal{Cause: policy.CauseRevoked}
+	}
+	p.Version = max(p.Version, found.Stamp)
+	return nil
+}
+
+// refusal makes err one: what is not there any more was good until now.
+func refusal(err error) error {
+	if known, ok := errors.AsType[*plugins.Refusal](err); ok {
+		return known
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return &plugins.Refusal{Cause: policy.CauseRevoked}
+	}
+	return unavailable(err)
+}

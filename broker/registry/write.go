@@ -1,0 +1,143 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker/store"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// counter holds the number of the last write.
+type counter struct {
+	Last uint64 `json:"last"`
+}
+
+// weight says what a write must survive before its call returns.
+type weight bool
+
+const (
+	creation weight = false // what the store's durability mode promises
+	removal  weight = true  // power loss: what was taken away must not come back
+)
+
+// writing is one write in the making. It is used under the writer's lock.
+type writing struct {
+	registry *Registry
+	now      time.Time // UTC, whole milliseconds
+	stamp    uint64    // the number of this write
+	ops      []store.Op
+	changes  []Change
+}
+
+// write runs fill and commits what it gathered, as one step, then tells the
+// watchers. The lock is held throughout, so that changes are told in the order
+// of their commits; administration is rare. Once handed to the store, a write
+// is waited for whatever ctx says: its outcome is never unknown.
+func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(*writing) error) error {
+	r.writer.Lock()
+	defer r.writer.Unlock()
+	if r.writer.closed {
+		return at(op, &policy.Error{Kind: policy.KindUnavailable, Public: "shutting down"})
+	}
+	if ctx.Err() != nil {
+		return at(op, &policy.Error{Kind: policy.KindUnavailable, Err: context.Cause(ctx)})
+	}
+	w := &writing{registry: r, now: r.moment(), stamp: r.writer.last + 1}
+	if err := fill(w); err != nil {
+		return at(op, err)
+	}
+	if _, err := put(w, counterKey(), counter{Last: w.stamp}); err != nil {
+		return at(op, err)
+	}
+	r.writer.last = w.stamp // a failed write's number is not used again
+	commit := store.CommitWait
+	if kind == removal {
+		commit = store.CommitSyncWait
+	}
+	err := commit(context.WithoutCancel(ctx), r.store, w.ops...)
+	if err == nil || r.visible(w) {
+		for _, change := range w.changes {
+			r.watchers.tell(change)
+		}
+	}
+	return at(op, err)
+}
+
+// visible reports whether a write whose commit failed takes effect all the
+// same: written, but not known to be on disk. Readers act on it, so the
+// watchers must.
+func (r *Registry) visible(w *writing) bool {
+	last, err := load[counter](r.store, counterKey())
+	return err == nil && last.Record.Last == w.stamp
+}
+
+// moment is now as records keep it.
+func (r *Registry) moment() time.Time { return r.now().UTC().Truncate(time.Millisecond) }
+
+// put stores record under this write's stamp and returns it as a reader will
+// see it, sharing nothing with the caller.
+func put[T any](w *writing, key store.Key, record T) (T, error) {
+	value, err := encode(stamped[T]{w.stamp, record})
+	if err != nil {
+		return record, err
+	}
+	back, err := decode[T](value)
+	if err != nil {
+		return record, err
+	}
+	w.ops = append(w.ops, store.Put(key, value))
+	return back.Record, nil
+}
+
+func (w *writing) delete(key store.Key) { w.ops = append(w.ops, store.Delete(key)) }
+
+// absent refuses with policy.KindExists if key is stored.
+func (w *writing) absent(key store.Key, what string) error {
+	_, err := w.registry.store.Get(key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return &policy.Error{Kind: policy.KindExists, Public: "this " + what + " exists already"}
+	}
+}
+
+// tell gathers a change for the watchers.
+func (w *writing) tell(change Change) { w.changes = append(w.changes, change) }
+
+// missing turns store.ErrNotFound into policy.KindNotFound.
+func missing(err error, what string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return &policy.Error{Kind: policy.KindNotFound, Public: "no such " + what}
+	}
+	return err
+}
+
+func invalid(field, rule string) error {
+	return &policy.Error{Kind: policy.KindInvalid, Field: field, Public: rule}
+}
+
+// at makes err a boundary error that says what was being done. An edit's own
+// error, of whatever type, stays reachable through errors.Is.
+func at(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if known, ok := errors.AsType[*policy.Error](err); ok {
+		if known.Op != "" {
+			return err
+		}
+		named := *known
+		named.Op = op
+		return &named
+	}
+	kind := policy.KindInternal
+	if errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed) {
+		kind = policy.KindUnavailable
+	}
+	return &policy.Error{Kind: kind, Op: op, Err: err}
+}
