@@ -1,0 +1,148 @@
+package api
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// minOperatorToken is the fewest bytes an operator token may have.
+const minOperatorToken = 32
+
+// Where the two surfaces lie.
+const (
+	v0002Prefix    = "/api/v0002"
+	operatorPrefix = "/api/operator/v1"
+)
+
+// Config is what the interface needs to know.
+type Config struct {
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+	MaxBody int64            // bytes of a request body; 0: 512 KiB
+	Version string           // of the program, for the documents and the status
+	// Domain is what organisations' host names end in. Where it is set, a host
+	// name ORG.Domain or ORG.messaging.Domain, or a TLS server name of that form,
+	// has to agree with the credential. Empty: names are not looked at.
+	Domain string
+}
+
+// Deps are the parts of the broker that the interface works on.
+type Deps struct {
+	Registry Registry
+	Decider  policy.Decider
+	// OperatorToken opens /api/operator/v1 on the HTTPS listener. The zero Secret
+	// leaves it shut; a short one is an error.
+	OperatorToken plugins.Secret
+	// Ready says why the broker cannot serve yet; nil counts as always ready.
+	Ready func() error
+}
+
+// Registry is what the interface asks of the registry; *registry.Registry is one.
+type Registry interface {
+	Credentials
+	Types
+	Devices
+	APIKeys
+	Organisations
+}
+
+// API answers requests. It is safe for concurrent use and owns no goroutine.
+type API struct {
+	log      *slog.Logger
+	now      func() time.Time
+	maxBody  int64
+	version  string
+	domain   string
+	registry Registry
+	decider  policy.Decider
+	token    plugins.Secret
+	ready    func() error
+
+	https, socket http.Handler
+	operations    []operation // of /api/v0002
+	document      []byte      // its OpenAPI document
+}
+
+// New builds the routes.
+func New(cfg Config, d Deps) (*API, error) {
+	if d.Registry == nil || d.Decider == nil {
+		return nil, errors.New("the REST interface needs a registry and a decider")
+	}
+	if n := d.OperatorToken.Len(); n > 0 && n < minOperatorToken {
+		return nil, errors.New("the operator token is too short")
+	}
+	a := &API{
+		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
+		registry: d.Registry, decider: d.Decider, token: d.OperatorToken, ready: d.Ready,
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.maxBody <= 0 {
+		a.maxBody = defaultMaxBody
+	}
+	if a.ready == nil {
+		a.ready = func() error { return nil }
+	}
+
+	mux := http.NewServeMux()
+	if err := a.mountV0002(mux); err != nil {
+		return nil, err
+	}
+	a.operatorRoutes(newSurface(a, mux, operatorPrefix, bearerGate{a}))
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("GET /readyz", a.readiness)
+	a.https = &front{a, mux}
+
+	mux = http.NewServeMux()
+	a.operatorRoutes(newSurface(a, mux, operatorPrefix, socketGate{a}))
+	a.socket = &front{a, mux}
+	return a, nil
+}
+
+// Handler serves the HTTPS listener: /api/v0002, /api/operator/v1 with the
+// operator token, /healthz and /readyz. Every other path is 404.
+func (a *API) Handler() http.Handler { return a.https }
+
+// OperatorHandler serves the control socket: /api/operator/v1 without a token.
+// It must be reachable by the operator alone.
+func (a *API) OperatorHandler() http.Handler { return a.socket }
+
+// mountV0002 registers the routes of an organisation's administrators.
+func (a *API) mountV0002(mux *http.ServeMux) error {
+	s := newSurface(a, mux, v0002Prefix, &door{a})
+	a.organisationRoutes(s)
+	a.typeRoutes(s)
+	a.deviceRoutes(s)
+	a.apiKeyRoutes(s)
+	a.authorizationRoutes(s)
+	a.operations = s.operations
+	return a.mountDocument(s, mux)
+}
+
+type statusBody struct {
+	Status string `json:"status"`
+}
+
+// health says that the process answers at all.
+func (a *API) health(w http.ResponseWriter, r *http.Request) {
+	a.write(w, r, http.StatusOK, statusBody{"ok"})
+}
+
+// readiness says whether it should be sent work. Why not is the operator's
+// business, and in the log.
+func (a *API) readiness(w http.ResponseWriter, r *http.Request) {
+	if err := a.ready(); err != nil {
+		a.fail(w, r, &policy.Error{Kind: policy.KindUnavailable, Public: "not ready", Err: err})
+		return
+	}
+	a.write(w, r, http.StatusOK, statusBody{"ready"})
+}

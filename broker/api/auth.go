@@ -1,0 +1,273 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// realm is what a browser or tool shows when it asks for a credential.
+const realm = `Basic realm="Cordon", charset="UTF-8"`
+
+// door is the gate of /api/v0002: credential, body, credential again, policy.
+type door struct{ api *API }
+
+var _ gate = (*door)(nil)
+
+// admit lets r through or says why not.
+func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*call, error) {
+	ctx := r.Context()
+	p, username, err := d.verify(r)
+	if err != nil {
+		return nil, d.refuseCredential(r, op, err)
+	}
+	if d.strangeHost(r, p.Org) {
+		d.log(r, op, refusal{principal: &p, cause: policy.CauseMismatch})
+		return nil, &policy.Error{Kind: policy.KindForbidden, Public: policy.CauseMismatch.Public()}
+	}
+	var body []byte
+	if op.body {
+		if body, err = readBody(w, r, d.api.maxBody); err != nil {
+			return nil, err
+		}
+		// A body takes as long as its sender likes; the credential may be gone.
+		if p, err = d.stands(d.api.registry.Refresh(ctx, &p)); err != nil {
+			return nil, d.refuseCredential(r, op, err)
+		}
+	}
+	if err := d.judge(r, op, &p, username); err != nil {
+		return nil, err
+	}
+	return &call{org: p.Org, caller: publicName(&p), params: r.PathValue, query: r.URL.Query(), body: body}, nil
+}
+
+func (d *door) done(*http.Request, *operation, *call, int) {}
+
+// verify checks the credential of r.
+func (d *door) verify(r *http.Request) (policy.Principal, string, error) {
+	username, password, ok := r.BasicAuth()
+	if !ok || len(r.Header.Values("Authorization")) != 1 {
+		return policy.Principal{}, "", &plugins.Refusal{Cause: policy.CauseUnknown}
+	}
+	p, err := d.stands(d.api.registry.VerifyBasic(r.Context(), username, plugins.NewSecret([]byte(password))))
+	return p, username, err
+}
+
+// stands refuses what no verifier should have returned, too.
+func (d *door) stands(p policy.Principal, err error) (policy.Principal, error) {
+	switch {
+	case err != nil:
+		return policy.Principal{}, err
+	case p.Org.IsZero() || p.Kind == policy.KindNobody || p.Kind == policy.KindSystem:
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseUnavailable, Err: errors.New("the registry answered without a principal")}
+	case p.Expired(d.api.now()):
+		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseExpired}
+	default:
+		return p, nil
+	}
+}
+
+// refuseCredential logs why and tells the caller nothing: whoever guesses learns
+// the same from a wrong token, an unknown key and a suspended organisation.
+func (d *door) refuseCredential(r *http.Request, op *operation, err error) error {
+	cause := plugins.CauseOf(err)
+	d.log(r, op, refusal{cause: cause, detail: err.Error()})
+	if cause == policy.CauseUnavailable {
+		return &policy.Error{Kind: policy.KindUnavailable, Public: cause.Public()}
+	}
+	return &fault{
+		status:  http.StatusUnauthorized,
+		message: policy.CauseUnknown.Public(),
+		header:  http.Header{"Www-Authenticate": {realm}},
+	}
+}
+
+// judge asks the policy. An absent decision denies.
+func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string) error {
+	ctx := r.Context()
+	org, err := d.api.registry.OrganisationFacts(ctx, p.Org)
+	if err != nil && policy.KindOf(err) == policy.KindNotFound {
+		return d.refuseCredential(r, op, &plugins.Refusal{Cause: policy.CauseRevoked}) // deleted just now
+	}
+	if err != nil {
+		return fmt.Errorf("facts of the organisation: %w", err)
+	}
+	request := policy.Request{
+		Action: policy.ActionAdminister,
+		Time:   d.api.now(),
+		Method: op.method,
+		Route:  op.path,
+		Target: map[string]string{},
+	}
+	for _, name := range parameters(op.path) {
+		request.Target[name] = r.PathValue(name)
+	}
+	facts := &policy.Facts{Principal: p, Org: org, Client: clientOf(r, username)}
+	decision := d.api.decider.Judge(facts).Decide(ctx, &request)
+	if decision == nil {
+		decision = &policy.Decision{Cause: policy.CauseError}
+	}
+	if decision.Allow {
+		return nil
+	}
+	d.log(r, op, refusal{
+		principal: p, cause: decision.Cause, decision: decision.ID,
+		words: decision.Reason, detail: decision.Detail,
+	})
+	return &policy.Error{Kind: policy.KindForbidden, Public: decision.PublicReason()}
+}
+
+// refusal is what the log says of one.
+type refusal struct {
+	principal *policy.Principal // nil: nobody was verified
+	cause     policy.Cause
+	decision  string
+	words     string // the policy's own
+	detail    string
+}
+
+func (d *door) log(r *http.Request, op *operation, why refusal) {
+	org, client := "", guessedKey(r)
+	if why.principal != nil {
+		org, client = why.principal.Org.String(), publicName(why.principal)
+	}
+	d.api.log.LogAttrs(r.Context(), slog.LevelWarn, "refused",
+		slog.String("action", policy.ActionAdminister.String()),
+		slog.String("org", org),
+		slog.String("client", client),
+		slog.String("topic", ""),
+		slog.String("reason", string(why.cause)),
+		slog.String("decision", why.decision),
+		slog.String("route", op.path),
+		slog.String("method", op.method),
+		slog.String("address", addressOf(r).String()),
+		slog.String("words", why.words),
+		slog.String("detail", why.detail),
+	)
+}
+
+// publicName is what the caller is called in logs and records.
+func publicName(p *policy.Principal) string {
+	switch p.Kind {
+	case policy.KindApplication:
+		return p.APIKey
+	case policy.KindUser:
+		return string(p.ID) + "@" + p.Org.String()
+	case policy.KindGateway:
+		return "g:" + p.Org.String() + ":" + string(p.Type) + ":" + string(p.ID)
+	case policy.KindDevice:
+		return "d:" + p.Org.String() + ":" + string(p.Type) + ":" + string(p.ID)
+	default:
+		return ""
+	}
+}
+
+// guessedKey is the username of a caller who was not verified, if it has the
+// form of an API key. Anything else may be a token in the wrong place.
+func guessedKey(r *http.Request) string {
+	username, _, _ := r.BasicAuth()
+	parts := strings.Split(username, "-")
+	if len(parts) != 3 || parts[0] != "a" || len(parts[2]) != 10 {
+		return ""
+	}
+	if _, err := policy.ParseOrgID(parts[1]); err != nil {
+		return ""
+	}
+	if strings.Trim(parts[2], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return ""
+	}
+	return username
+}
+
+// strangeHost reports whether the host name or the TLS server name is one of
+// another organisation.
+func (d *door) strangeHost(r *http.Request, org policy.OrgID) bool {
+	names := []string{r.Host}
+	if r.TLS != nil {
+		names = append(names, r.TLS.ServerName)
+	}
+	for _, name := range names {
+		if label := d.orgLabel(name); label != "" && label != org.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// orgLabel is ORG of ORG.Domain and ORG.messaging.Domain, or empty.
+func (d *door) orgLabel(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if d.api.domain == "" {
+		return ""
+	}
+	label, ok := strings.CutSuffix(host, "."+strings.ToLower(d.api.domain))
+	if !ok {
+		return ""
+	}
+	label = strings.TrimSuffix(label, ".messaging")
+	if _, err := policy.ParseOrgID(label); err != nil {
+		return ""
+	}
+	return label
+}
+
+// clientOf is what policies may know of the connection.
+func clientOf(r *http.Request, username string) *policy.Client {
+	return &policy.Client{Username: username, Listener: "https", Address: addressOf(r), TLS: tlsOf(r.TLS)}
+}
+
+func addressOf(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+func tlsOf(state *tls.ConnectionState) *policy.TLS {
+	if state == nil {
+		return nil
+	}
+	t := &policy.TLS{SNI: state.ServerName}
+	switch state.Version {
+	case tls.VersionTLS12:
+		t.Version = "1.2"
+	case tls.VersionTLS13:
+		t.Version = "1.3"
+	}
+	if len(state.PeerCertificates) > 0 {
+		cert := state.PeerCertificates[0]
+		sum := sha256.Sum256(cert.Raw)
+		t.Cert = &policy.Certificate{
+			Subject: cert.Subject.String(),
+			SAN:     append(append([]string{}, cert.DNSNames...), cert.EmailAddresses...),
+			SHA256:  hex.EncodeToString(sum[:]),
+		}
+	}
+	return t
+}
+
+// Credentials verifies callers.
+type Credentials interface {
+	// VerifyBasic checks an API key and its token or a user and the password. Its
+	// error is one of the sentinels of package plugins.
+	VerifyBasic(ctx context.Context, username string, password plugins.Secret) (policy.Principal, error)
+	// Refresh returns p as it is now, or an error if it no longer stands.
+	Refresh(ctx context.Context, p *policy.Principal) (policy.Principal, error)
+	// OrganisationFacts are what policies may know of an organisation.
+	OrganisationFacts(ctx context.Context, org policy.OrgID) (*policy.Organisation, error)
+}

@@ -1,0 +1,45 @@
+// Package api is the REST interface: /api/v0002 for the administrators of an
+// organisation, and /api/operator/v1 for whoever runs the broker.
+//
+// # The contract
+//
+//   - /api/v0002 answers as the Watson IoT Platform did: paths, status codes,
+//     object shapes, the list envelope and the error body.
+//   - The caller shows HTTP Basic: an API key and its token, or NAME@ORG and a
+//     password. Anything that does not hold is 401 and always the same answer.
+//   - Every route of /api/v0002 is decided by the policy (cordon.admin) before
+//     its handler runs. A denial is 403 with the policy's public reason and the
+//     decision's ID.
+//   - /api/operator/v1 takes a Bearer token on the HTTPS listener, and nothing on
+//     the control socket, whose file mode is the credential. It is not decided by
+//     a policy; every call is logged.
+//   - Whatever fails, unknown paths included, answers with [ErrorBody].
+//
+// # Invariants
+//
+//   - A route exists only through handle, which puts the surface's gate in front
+//     of it. A handler cannot be called without the call that the gate made.
+//   - The organisation is that of the verified credential. Handlers know no
+//     other: no path, query, header or body can name one. A client ID or API key
+//     in a path that belongs to another organisation is unknown, 404.
+//   - A body is read only for a caller who is verified, within its size limit,
+//     and the credential is looked at again afterwards, so a slow body cannot
+//     outlive a revocation.
+//   - A token leaves in the answer to the call that made it and nowhere else. No
+//     body, no Authorization header and no password reaches a log.
+//
+// # Null and absent
+//
+// In a body, a property that is absent or null keeps the stored value; in a
+// creation it takes the default. DeviceInfo is merged field by field, metadata is
+// replaced as a whole, because its contents are the caller's own. Properties that
+// a request does not have are ignored, and so are unknown query parameters.
+//
+// # Why not huma.Register
+//
+// Routes use huma's adapter, schemas and OpenAPI document, and not its request
+// pipeline. That pipeline runs middleware by registration order, repeats request
+// values in its error bodies, answers 422, takes its error type from a package
+// variable, and panics when an answer cannot be written. The gate, the decoder
+// and the error body are what this package is for, so handle does them itself.
+package api

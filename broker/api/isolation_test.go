@@ -1,0 +1,169 @@
+package api
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// theirs is everything of the other organisation that an answer must not hold.
+func (w *world) theirs() []string {
+	return []string{"other1", "theirs", w.other.APIKey.Key, "The other1 company"}
+}
+
+// No path, query, header or body can name another organisation: each attempt
+// answers as if the other one did not exist, or answers about the caller's own.
+func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
+	t.Parallel()
+	type attempt struct {
+		name, method, path, body string
+		header                   http.Header
+		want                     int
+	}
+	w := newWorld(t)
+	w.fleet()
+	key := w.other.APIKey.Key
+	attempts := []attempt{
+		// Paths.
+		{"device by client ID", "GET", "/authorization/devices/d:other1:sensor:theirs", "", nil, 404},
+		{"device by encoded client ID", "GET", "/authorization/devices/d%3Aother1%3Asensor%3Atheirs", "", nil, 404},
+		{"device disabled", "PUT", "/authorization/devices/d:other1:sensor:theirs", `{"status":0}`, nil, 404},
+		{"gateway form", "PUT", "/authorization/devices/g:other1:sensor:theirs", `{"status":0}`, nil, 404},
+		{"client ID with both", "GET", "/authorization/devices/d:acme01:other1:sensor:theirs", "", nil, 404},
+		{"upper case", "GET", "/authorization/devices/d:OTHER1:sensor:theirs", "", nil, 404},
+		{"API key", "GET", "/authorization/apikeys/" + key, "", nil, 404},
+		{"API key deleted", "DELETE", "/authorization/apikeys/" + key, "", nil, 404},
+		{"API key's token", "POST", "/authorization/apikeys/" + key + "/token", "", nil, 404},
+		{"device of theirs in a type of both", "GET", "/device/types/sensor/devices/theirs", "", nil, 404},
+		{"token of their device", "POST", "/device/types/sensor/devices/theirs/token", "", nil, 404},
+		{"their device deleted", "DELETE", "/device/types/sensor/devices/theirs", "", nil, 404},
+		{"path above", "GET", "/device/types/../../../other1/device/types", "", nil, 404},
+		{"encoded path above", "GET", "/device/types/..%2F..%2Fother1", "", nil, 404},
+		{"organisation in front", "GET", "/other1/device/types", "", nil, 404},
+		{"organisation in the id", "GET", "/device/types/other1%3Asensor", "", nil, 404},
+		{"operator's path", "GET", "/../operator/v1/organisations/other1", "", nil, 404},
+
+		// Queries.
+		{"org query", "GET", "/device/types?org=other1&orgId=other1&organisation=other1", "", nil, 200},
+		{"org query on the organisation", "GET", "/?id=other1&org=other1", "", nil, 200},
+		{"devices by query", "GET", "/device/types/sensor/devices?_filter=other1&typeId=sensor&org=other1", "", nil, 200},
+		{"keys by query", "GET", "/authorization/apikeys?org=other1&key=" + key, "", nil, 200},
+		{"a bookmark of theirs", "GET", "/authorization/apikeys?_bookmark=" + w.bookmarkOf(t), "", nil, 200},
+		{"no parameter left out shows all", "GET", "/device/types?_limit=100", "", nil, 200},
+
+		// Headers.
+		{"Host", "GET", "/", "", http.Header{"Host": {"other1.iot.test"}}, 200},
+		{"forwarded host", "GET", "/", "", http.Header{"X-Forwarded-Host": {"other1.iot.test"}, "Forwarded": {"host=other1.iot.test"}}, 200},
+		{"organisation headers", "GET", "/", "", http.Header{"X-Org-Id": {"other1"}, "X-Organisation": {"other1"}, "Org": {"other1"}}, 200},
+		{"rewritten URL", "GET", "/", "", http.Header{"X-Original-Url": {"/api/operator/v1/organisations"}, "X-Rewrite-Url": {"/api/operator/v1/organisations"}}, 200},
+		{"method override", "GET", "/", "", http.Header{"X-Http-Method-Override": {"DELETE"}}, 200},
+
+		// Bodies.
+		{"type", "POST", "/device/types", `{"id":"new1","org":"other1","orgId":"other1","clientId":"d:other1:new1:x"}`, nil, 201},
+		{"type with a client ID", "POST", "/device/types", `{"id":"d:other1:new2"}`, nil, 400},
+		{"device", "POST", "/device/types/sensor/devices", `{"deviceId":"new1","org":"other1","clientId":"d:other1:sensor:new1","typeId":"x"}`, nil, 201},
+		{"device with a client ID", "POST", "/device/types/sensor/devices", `{"deviceId":"d:other1:sensor:new2"}`, nil, 400},
+		{"gateway of theirs", "POST", "/device/types/sensor/devices", `{"deviceId":"new3","gatewayTypeId":"sensor","gatewayId":"theirs"}`, nil, 400},
+		{"device moved", "PUT", "/device/types/sensor/devices/d1", `{"org":"other1","clientId":"d:other1:sensor:d1","metadata":{}}`, nil, 200},
+		{"key", "POST", "/authorization/apikeys", `{"org":"other1","key":"a-other1-0123456789"}`, nil, 200},
+		{"access", "PUT", "/authorization/devices/d:acme01:sensor:d1", `{"status":1,"clientId":"d:other1:sensor:theirs"}`, nil, 200},
+	}
+	before := w.view(t)
+	for _, a := range attempts {
+		r := w.request(a.method, "/api/v0002"+a.path, a.body)
+		for name, values := range a.header {
+			r.Header[name] = values
+			if name == "Host" {
+				r.Host = values[0]
+			}
+		}
+		got := w.do(r)
+		if got.status != a.want {
+			t.Errorf("%s: %d %s, want %d", a.name, got.status, got.text, a.want)
+		}
+		for _, word := range w.theirs() {
+			if strings.Contains(got.text, word) {
+				t.Errorf("%s: the answer holds %q: %s", a.name, word, got.text)
+			}
+		}
+	}
+	if after := w.view(t); after != before {
+		t.Errorf("the other organisation changed:\n%s\nbefore:\n%s", after, before)
+	}
+	for _, q := range w.decider.Asked(policy.ActionAdminister) {
+		if q.Facts.Principal.Org != w.acme.Organisation.ID || q.Facts.Org.ID != w.acme.Organisation.ID {
+			t.Errorf("%s %s was judged for %v", q.Request.Method, q.Request.Route, q.Facts.Principal.Org)
+		}
+	}
+}
+
+// bookmarkOf is one that a list of other1 gave.
+func (w *world) bookmarkOf(t *testing.T) string {
+	t.Helper()
+	for range 2 {
+		r := w.request("POST", "/api/v0002/authorization/apikeys", `{}`)
+		r.SetBasicAuth(w.other.APIKey.Key, w.other.APIToken)
+		w.do(r)
+	}
+	r := w.request("GET", "/api/v0002/authorization/apikeys?_limit=1", "")
+	r.SetBasicAuth(w.other.APIKey.Key, w.other.APIToken)
+	bookmark, ok := w.do(r).object(t)["bookmark"].(string)
+	if !ok {
+		t.Fatal("no bookmark")
+	}
+	w.decider.Forget()
+	return bookmark
+}
+
+// view is what the other organisation sees of itself.
+func (w *world) view(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, path := range []string{"", "/device/types", "/device/types/sensor/devices", "/authorization/apikeys", "/authorization/devices/d:other1:sensor:theirs"} {
+		r := w.request("GET", "/api/v0002"+path, "")
+		r.SetBasicAuth(w.other.APIKey.Key, w.other.APIToken)
+		fmt.Fprintln(&b, w.do(r).text)
+	}
+	w.decider.Forget()
+	return b.String()
+}
+
+// Where the domain is known, a host name of another organisation is refused: the
+// caller is at the wrong place.
+func TestHostMustAgree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config, _ *Deps) { c.Domain = "IoT.test" })
+	for _, test := range []struct {
+		host, sni string
+		want      int
+	}{
+		{"acme01.iot.test", "acme01.iot.test", 200},
+		{"acme01.iot.test:8443", "", 200},
+		{"ACME01.messaging.iot.TEST.", "", 200},
+		{"iot.test", "iot.test", 200},
+		{"localhost:8443", "", 200},
+		{"[::1]:8443", "", 200},
+		{"acme01.elsewhere.test", "", 200},
+		{"other1.elsewhere.test", "", 200},
+		{"other1.iot.test", "", 403},
+		{"other1.iot.test:8443", "", 403},
+		{"OTHER1.IOT.TEST", "", 403},
+		{"other1.messaging.iot.test", "", 403},
+		{"acme01.iot.test", "other1.iot.test", 403},
+		{"iot.test", "other1.messaging.iot.test", 403},
+	} {
+		r := w.request("GET", "/api/v0002/", "")
+		r.Host, r.TLS = test.host, &tls.ConnectionState{ServerName: test.sni}
+		if got := w.do(r); got.status != test.want {
+			t.Errorf("host %q, server name %q: %d %s, want %d", test.host, test.sni, got.status, got.text, test.want)
+		}
+	}
+	refused := w.logs.lines(t, "refused")
+	if len(refused) != 6 || refused[0]["reason"] != string(policy.CauseMismatch) || refused[0]["org"] != "acme01" {
+		t.Errorf("log = %v", refused)
+	}
+}

@@ -1,0 +1,191 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"runtime/debug"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// operation is one route of a surface.
+type operation struct {
+	method  string
+	path    string // the pattern below the surface's prefix, such as "/device/types/{typeId}"
+	id      string // its name in the OpenAPI document and the operator's log
+	summary string
+	status  int // of success
+
+	body     bool // a body is read
+	optional bool // and may be absent
+	list     bool // takes _limit and _bookmark
+	conflict bool // may answer 409
+}
+
+// call is one admitted request: all that a handler may know of it.
+type call struct {
+	org    policy.OrgID // of the credential; for the operator the one worked on
+	caller string       // public name of who calls, such as an API key's
+	params func(name string) string
+	query  url.Values
+	body   []byte
+}
+
+// gate admits requests to a surface, and reads their bodies.
+type gate interface {
+	admit(w http.ResponseWriter, r *http.Request, op *operation) (*call, error)
+	// done is told how a request ended; c is nil where it was not admitted.
+	done(r *http.Request, op *operation, c *call, status int)
+}
+
+// surface is a set of routes under one prefix behind one gate.
+type surface struct {
+	api        *API
+	huma       huma.API
+	prefix     string
+	gate       gate
+	operations []operation
+}
+
+func newSurface(a *API, mux *http.ServeMux, prefix string, g gate) *surface {
+	return &surface{api: a, huma: humago.NewWithPrefix(mux, prefix, documentConfig(a.version)), prefix: prefix, gate: g}
+}
+
+// none is the body of a request that has none, or of an empty answer.
+type none struct{}
+
+// handle registers op on s. The gate runs before anything else, and h only with
+// the call that it made.
+func handle[In, Out any](s *surface, op operation, h func(context.Context, *call, *In) (Out, error)) {
+	s.operations = append(s.operations, op)
+	described := describe[In, Out](s.huma.OpenAPI().Components.Schemas, &op)
+	s.huma.OpenAPI().AddOperation(described)
+
+	routed := *described
+	routed.Path = strings.TrimSuffix(op.path, "/") // the prefix itself has no slash after it
+	s.huma.Adapter().Handle(&routed, func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		c, err := s.gate.admit(w, r, &op)
+		if err != nil {
+			s.gate.done(r, &op, nil, s.api.fail(w, r, err))
+			return
+		}
+		out, err := perform(r.Context(), &op, c, h)
+		if err != nil {
+			s.gate.done(r, &op, c, s.api.fail(w, r, err))
+			return
+		}
+		s.api.write(w, r, op.status, out)
+		s.gate.done(r, &op, c, op.status)
+	})
+}
+
+// perform decodes the body of an admitted call and hands it to h.
+func perform[In, Out any](ctx context.Context, op *operation, c *call, h func(context.Context, *call, *In) (Out, error)) (out Out, err error) {
+	var in In
+	switch {
+	case !op.body:
+	case len(c.body) > 0:
+		if err := decode(c.body, &in); err != nil {
+			return out, err
+		}
+	case !op.optional:
+		return out, invalid("body", "is required")
+	}
+	return h(ctx, c, &in)
+}
+
+// write answers with v as JSON, or with no body for status 204.
+func (a *API) write(w http.ResponseWriter, r *http.Request, status int, v any) {
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		a.log.LogAttrs(r.Context(), slog.LevelError, "answer cannot be encoded", slog.String("route", r.Pattern), slog.String("error", err.Error()))
+		status = http.StatusInternalServerError
+		b.Reset()
+		b.WriteString(`{"message":"internal server error","exception":{"id":"` + exceptionID(status) + `","properties":[]}}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the client may be gone; nothing is left to tell it
+}
+
+// front stands before a mux: it gives the mux's own failures the error body, and
+// keeps a fault in one request from the others.
+type front struct {
+	api *API
+	mux *http.ServeMux
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(v) // the server's own way to drop a connection
+		default:
+			f.api.log.LogAttrs(r.Context(), slog.LevelError, "request panicked",
+				slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			f.api.fail(w, r, &fault{status: http.StatusInternalServerError, message: "internal server error"})
+		}
+	}()
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+
+	r = withoutTrailingSlash(r)
+	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+		f.api.fail(w, r, notFound("path")) // the mux would redirect, and nobody needs that
+		return
+	}
+	handler, pattern := f.mux.Handler(r)
+	if pattern != "" {
+		f.mux.ServeHTTP(w, r)
+		return
+	}
+	refusal := &discard{header: http.Header{}}
+	handler.ServeHTTP(refusal, r)
+	if allow := refusal.header.Values("Allow"); len(allow) > 0 {
+		f.api.fail(w, r, &fault{
+			status:  http.StatusMethodNotAllowed,
+			message: "method not allowed; allowed: " + strings.Join(allow, ", "),
+			header:  http.Header{"Allow": allow},
+		})
+		return
+	}
+	f.api.fail(w, r, notFound("path"))
+}
+
+// withoutTrailingSlash makes /devices/ mean /devices: some clients of the
+// platform write lists that way.
+func withoutTrailingSlash(r *http.Request) *http.Request {
+	if p := r.URL.EscapedPath(); len(p) < 2 || !strings.HasSuffix(p, "/") {
+		return r
+	}
+	u := *r.URL
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	r2 := *r
+	r2.URL = &u
+	return &r2
+}
+
+// discard keeps the headers of an answer that is replaced by another.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(int)             {}
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
