@@ -38,6 +38,9 @@ func sessionChange(ch registry.Change) broker.Change {
 		out.Effect, out.Cause = broker.Purge, policy.CauseDisabled
 	case registry.SubjectDeleted:
 		out.Effect, out.Cause = broker.Purge, policy.CauseRevoked
+		if ch.PrincipalKind == policy.KindDevice || ch.PrincipalKind == policy.KindGateway {
+			out.Type, out.ID = ch.Type, ch.ID
+		}
 	case registry.CredentialReplaced:
 		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
 		out.Match = func(p *policy.Principal) bool { return p.Credential == ch.Credential }

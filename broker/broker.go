@@ -16,7 +16,7 @@ import (
 // Config holds what an operator may set. The zero value of a field takes its default.
 type Config struct {
 	// MaxPacket is the largest packet accepted, in bytes with its header.
-	// Default 1 MiB. A CONNECT is read under the same bound.
+	// Default 1 MiB. A CONNECT may have maxConnect at most.
 	MaxPacket int
 	// WriteStall is how long one write may make no progress before its
 	// connection is cut. Default 20 s.
@@ -29,6 +29,10 @@ type Config struct {
 	Domain string
 	Log    *slog.Logger // default: discard
 }
+
+// maxConnect bounds the one packet of a client that nobody knows yet, in bytes:
+// a will of the default payload_max, and twice that for everything else.
+const maxConnect = 384 << 10
 
 // Deps is what a Broker stands on.
 type Deps struct {

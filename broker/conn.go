@@ -62,7 +62,7 @@ const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
 	c := &conn{b: b, nc: nc, out: newOutbox(), problem: true}
-	c.reader = wire.NewReader(&deadlineReader{c}, b.cfg.MaxPacket)
+	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
 }
 
@@ -131,6 +131,7 @@ func (c *conn) run(ctx context.Context) {
 		c.refuseConnect(r)
 		return
 	}
+	c.reader.SetMaxPacket(c.b.cfg.MaxPacket)
 	for !c.closing.Load() {
 		pk, err := c.reader.Next()
 		if err != nil {

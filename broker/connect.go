@@ -3,9 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/hex"
 	"strings"
 	"time"
 
@@ -62,6 +59,9 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	if !st.connect.Allow {
 		return denied(policy.ActionConnect, st.connect, "")
 	}
+	if st.expired(time.Now()) {
+		return no(policy.CauseExpired, "")
+	}
 	w, r := c.judgeWill(ctx, st, pk.Will)
 	if r != nil {
 		return r
@@ -71,22 +71,10 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 
 // describe collects what is known of the connection beside who it is.
 func (c *conn) describe(id policy.ClientID, pk *wire.Connect) policy.Client {
-	client := policy.Client{
+	return policy.Client{
 		ID: id, Username: pk.Username, Protocol: pk.Version.String(),
-		Listener: c.nc.Listener, Address: c.nc.Remote.Addr().Unmap(),
+		Listener: c.nc.Listener, Address: c.nc.Remote.Addr().Unmap(), TLS: policy.DescribeTLS(c.nc.TLS),
 	}
-	if state := c.nc.TLS; state != nil {
-		client.TLS = &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), SNI: state.ServerName}
-		if len(state.PeerCertificates) > 0 {
-			cert := state.PeerCertificates[0]
-			sum := sha256.Sum256(cert.Raw)
-			client.TLS.Cert = &policy.Certificate{
-				Subject: cert.Subject.String(), SHA256: hex.EncodeToString(sum[:]),
-				SAN: append(append([]string(nil), cert.DNSNames...), cert.EmailAddresses...),
-			}
-		}
-	}
-	return client
 }
 
 // verify turns the credential into a principal that stands at this moment.
@@ -104,7 +92,7 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 	if err != nil {
 		return nil, no(err)
 	}
-	if !serverNameAgrees(c.client.TLS, c.b.cfg.Domain, p.Org) {
+	if !c.serverNameAgrees(ctx, p.Org) {
 		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseMismatch, detail: "the TLS server name names another organisation"}
 	}
 	// From the store on, a revocation finds this connection; one that came before
@@ -120,18 +108,18 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 
 // serverNameAgrees checks a TLS server name of the form ORG.DOMAIN or
 // ORG.messaging.DOMAIN against the credential's organisation. The name is only
-// a claim: it can contradict the credential and never replace it.
-func serverNameAgrees(t *policy.TLS, domain string, org policy.OrgID) bool {
-	if t == nil || domain == "" {
+// a claim: it can contradict the credential and never replace it. A label that
+// is no organisation's, such as "mqtt", claims nothing.
+func (c *conn) serverNameAgrees(ctx context.Context, org policy.OrgID) bool {
+	if c.client.TLS == nil {
 		return true
 	}
-	label, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(t.SNI, ".")), "."+strings.ToLower(domain))
-	if !ok {
+	named, ok := policy.OrgOfHost(c.client.TLS.SNI, c.b.cfg.Domain)
+	if !ok || named == org {
 		return true
 	}
-	label = strings.TrimSuffix(label, ".messaging")
-	named, err := policy.ParseOrgID(label)
-	return err != nil || named == org
+	_, err := c.b.registry.OrganisationFacts(ctx, named)
+	return policy.KindOf(err) == policy.KindNotFound
 }
 
 // refuseConnect answers a CONNECT that was refused, and ends the connection.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ type closeMemory struct {
 
 type closeKey struct {
 	session sessionKey
-	topic   string
+	topic   [sha256.Size]byte // of any length, so only its digest is kept
 }
 
 const (
@@ -79,7 +80,7 @@ func (m *closeMemory) third(key sessionKey, topic string, now time.Time) bool {
 	if m.guarded.closes == nil || len(m.guarded.closes) >= closesKept {
 		m.forgetLocked(now)
 	}
-	k := closeKey{key, topic}
+	k := closeKey{key, sha256.Sum256([]byte(topic))}
 	recent := m.guarded.closes[k][:0:0]
 	for _, at := range m.guarded.closes[k] {
 		if now.Sub(at) < closeWindow {

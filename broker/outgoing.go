@@ -20,6 +20,7 @@ type stored struct {
 	response topic.RoutedName
 	expires  time.Time
 	origin   sessionKey
+	device   *policy.Device // whom the topic names; nil: nobody
 }
 
 // stored copies p at the first call and returns the same copy ever after.
@@ -28,6 +29,7 @@ func (p *publication) stored() *stored {
 		p.copied = &stored{
 			routed: p.in.routed, levels: p.in.levels, payload: append([]byte(nil), p.payload...),
 			qos: p.qos, retain: p.retain, props: p.props, response: p.response, expires: p.expires, origin: p.origin,
+			device: p.request.Device,
 		}
 	}
 	return p.copied

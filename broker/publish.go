@@ -155,6 +155,9 @@ func (c *conn) resolve(st *standing, pk *wire.Publish) (*inbound, *refusal) {
 		return nil, bad(policy.CauseTopic, wire.TopicNameInvalid, err)
 	}
 	in := resolveName(st, name)
+	if len(written) > topic.MaxRoutedBytes {
+		return in, nil // hardly one that is allowed, and it would be kept for nothing
+	}
 	if c.topics == nil || len(c.topics) >= topicsKept {
 		c.topics = make(map[string]*inbound)
 	}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/cordon-mq/cordon/broker/wire"
@@ -58,6 +59,15 @@ func (rs *refusals) count(cause policy.Cause) {
 	rs.guarded.counts[cause]++
 }
 
+// shortened keeps a line of the log readable: a topic may be 64 KiB long.
+func shortened(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 // logRefusal writes the one line a refusal gets. A client ID and a topic are
 // the client's text; slog quotes them, and neither is a secret.
 func (b *Broker) logRefusal(org string, client policy.ClientID, r *refusal) {
@@ -73,7 +83,7 @@ func (b *Broker) logRefusal(org string, client policy.ClientID, r *refusal) {
 		slog.String("action", r.action.String()),
 		slog.String("org", org),
 		slog.String("client", string(client)),
-		slog.String("topic", r.topic),
+		slog.String("topic", shortened(r.topic)),
 		slog.String("reason", reason),
 		slog.String("decision", id),
 		slog.String("cause", string(r.cause)),

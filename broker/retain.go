@@ -48,6 +48,20 @@ func (b *Broker) retain(ctx context.Context, p *publication) *refusal {
 	return nil
 }
 
+// forget removes what is retained under topics that name a device.
+func (r *retained) forget(typ, id policy.ID) {
+	r.guarded.Lock()
+	defer r.guarded.Unlock()
+	for _, m := range r.names.All() {
+		if m.device == nil || m.device.Type != typ || m.device.ID != id {
+			continue
+		}
+		if _, had := r.names.Delete(m.routed); had {
+			r.guarded.bytes -= int64(m.size())
+		}
+	}
+}
+
 // sendRetained delivers what is retained for a new subscription, through the
 // same door as everything else.
 func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {

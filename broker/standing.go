@@ -144,8 +144,9 @@ func (s *session) schedule(st *standing) {
 	if until.IsZero() || s.guarded.dead {
 		return
 	}
-	// A little late, so that the clock has surely passed it when it fires.
-	s.guarded.judgeTimer = time.AfterFunc(time.Until(until)+10*time.Millisecond, func() {
+	// A little late, so that the clock has surely passed it when it fires, and
+	// never at once: a policy may answer with a ttl of nothing.
+	s.guarded.judgeTimer = time.AfterFunc(max(time.Until(until), 250*time.Millisecond)+10*time.Millisecond, func() {
 		if s.space.b.enter() {
 			defer s.space.b.work.Done()
 			s.rejudge(context.Background(), true)

@@ -2,9 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -193,41 +190,29 @@ func guessedKey(r *http.Request) string {
 // strangeHost reports whether the host name or the TLS server name is one of
 // another organisation.
 func (d *door) strangeHost(r *http.Request, org policy.OrgID) bool {
-	names := []string{r.Host}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	names := []string{host}
 	if r.TLS != nil {
 		names = append(names, r.TLS.ServerName)
 	}
 	for _, name := range names {
-		if label := d.orgLabel(name); label != "" && label != org.String() {
+		named, ok := policy.OrgOfHost(name, d.api.domain)
+		if !ok || named == org {
+			continue
+		}
+		if _, err := d.api.registry.OrganisationFacts(r.Context(), named); policy.KindOf(err) != policy.KindNotFound {
 			return true
 		}
 	}
 	return false
 }
 
-// orgLabel is ORG of ORG.Domain and ORG.messaging.Domain, or empty.
-func (d *door) orgLabel(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if d.api.domain == "" {
-		return ""
-	}
-	label, ok := strings.CutSuffix(host, "."+strings.ToLower(d.api.domain))
-	if !ok {
-		return ""
-	}
-	label = strings.TrimSuffix(label, ".messaging")
-	if _, err := policy.ParseOrgID(label); err != nil {
-		return ""
-	}
-	return label
-}
-
 // clientOf is what policies may know of the connection.
 func clientOf(r *http.Request, username string) *policy.Client {
-	return &policy.Client{Username: username, Listener: "https", Address: addressOf(r), TLS: tlsOf(r.TLS)}
+	return &policy.Client{Username: username, Listener: "https", Address: addressOf(r), TLS: policy.DescribeTLS(r.TLS)}
 }
 
 func addressOf(r *http.Request) netip.Addr {
@@ -236,29 +221,6 @@ func addressOf(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return ap.Addr().Unmap()
-}
-
-func tlsOf(state *tls.ConnectionState) *policy.TLS {
-	if state == nil {
-		return nil
-	}
-	t := &policy.TLS{SNI: state.ServerName}
-	switch state.Version {
-	case tls.VersionTLS12:
-		t.Version = "1.2"
-	case tls.VersionTLS13:
-		t.Version = "1.3"
-	}
-	if len(state.PeerCertificates) > 0 {
-		cert := state.PeerCertificates[0]
-		sum := sha256.Sum256(cert.Raw)
-		t.Cert = &policy.Certificate{
-			Subject: cert.Subject.String(),
-			SAN:     append(append([]string{}, cert.DNSNames...), cert.EmailAddresses...),
-			SHA256:  hex.EncodeToString(sum[:]),
-		}
-	}
-	return t
 }
 
 // Credentials verifies callers.

@@ -67,6 +67,15 @@ func (x *Names[V]) Match(f topic.RoutedFilter) []V {
 	return found
 }
 
+// All returns every value.
+func (x *Names[V]) All() []V {
+	x.guarded.RLock()
+	defer x.guarded.RUnlock()
+	found := make([]V, 0, x.guarded.count)
+	x.guarded.root.all(&found)
+	return found
+}
+
 // Len is how many names have a value.
 func (x *Names[V]) Len() int {
 	x.guarded.RLock()
