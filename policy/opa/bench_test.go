@@ -1,0 +1,71 @@
+package opa
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// Cold: a decision of the built-in bundle that is not remembered.
+func BenchmarkCold(b *testing.B) {
+	e := engineOf(b, builtinBundle(), Options{})
+	facts := deviceFacts(b)
+	key := *facts.Principal
+	key.Kind, key.Roles, key.APIKey, key.Type, key.ID, key.App = policy.KindApplication, []string{"PD_STANDARD_APP"}, "a-acme01-0123456789", "", "", "app1"
+	for name, c := range map[string]struct {
+		facts   *policy.Facts
+		request *policy.Request
+	}{
+		"connect":    {facts, &policy.Request{Action: policy.ActionConnect}},
+		"publish":    {facts, publishTo(b, "iot-2/evt/status/fmt/json")},
+		"subscribe":  {facts, subscribeTo(b, "iot-2/cmd/+/fmt/+")},
+		"administer": {&policy.Facts{Principal: &key, Org: facts.Org}, &policy.Request{Action: policy.ActionAdminister, Method: "GET", Route: "/device/types"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			j := e.Judge(c.facts).(*judge)
+			snap := e.live.Load()
+			b.ReportAllocs()
+			for b.Loop() {
+				if a, _ := j.answer(context.Background(), snap.entry(c.request.Action), c.request, e.now()); !a.Allow {
+					b.Fatal(a.Cause, a.Reason)
+				}
+			}
+		})
+	}
+}
+
+// Remembered: one of many topics that the session published before.
+func BenchmarkRemembered(b *testing.B) {
+	e := engineOf(b, builtinBundle(), Options{})
+	judge := e.Judge(deviceFacts(b))
+	requests := make([]*policy.Request, 64)
+	for i := range requests {
+		requests[i] = publishTo(b, fmt.Sprintf("iot-2/evt/event%d/fmt/json", i))
+		judge.Decide(context.Background(), requests[i])
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		judge.Decide(context.Background(), requests[i%len(requests)])
+	}
+}
+
+// LastTopic: the topic that the session published last.
+func BenchmarkLastTopic(b *testing.B) {
+	e := engineOf(b, builtinBundle(), Options{})
+	judge := e.Judge(deviceFacts(b))
+	r := publishTo(b, "iot-2/evt/status/fmt/json")
+	judge.Decide(context.Background(), r)
+	again := publishTo(b, "iot-2/evt/status/fmt/json")
+	b.ReportAllocs()
+	for b.Loop() {
+		judge.Decide(context.Background(), again)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for b.Loop() {
+		mustLoad(b, builtinBundle())
+	}
+}

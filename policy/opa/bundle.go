@@ -1,0 +1,170 @@
+package opa
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// Bundle is a checked, compiled set of policies. It is immutable and may be
+// given to several engines.
+type Bundle struct {
+	revision  string
+	verifiers *entryPoint
+	decisions [policy.ActionAdminister + 1]*entryPoint // by Action; nil where there is no rule
+}
+
+// Revision is the hash of the bundle's files, tests and data included.
+func (b *Bundle) Revision() string { return b.revision }
+
+// packageOf names the package that decides an action. Read only.
+var packageOf = map[policy.Action]string{
+	policy.ActionConnect:    "connect",
+	policy.ActionPublish:    "publish",
+	policy.ActionSubscribe:  "subscribe",
+	policy.ActionReceive:    "receive",
+	policy.ActionAdminister: "admin",
+}
+
+// Load reads, checks and compiles the bundle in fsys. schemas has the files
+// "input.<package>.json" and "decision.<package>.json"; with nil, fields are not
+// checked. The Bundle is nil exactly when Report.Err is not.
+//
+// The bundle's tests run here, on the caller's time: up to five seconds each.
+func Load(ctx context.Context, fsys, schemas fs.FS) (b *Bundle, report *Report) {
+	report = &Report{}
+	defer func() {
+		if p := recover(); p != nil {
+			report.problem(nil, nil, ast.CompileErr, fmt.Sprintf("the compiler failed: %v", p), "")
+		}
+		report.sort()
+		if len(report.Problems) > 0 {
+			b = nil
+		}
+	}()
+
+	src := readSource(fsys, report)
+	return load(ctx, src, schemas, report), report
+}
+
+func load(ctx context.Context, src *source, schemas fs.FS, report *Report) *Bundle {
+	shapes := readShapes(schemas, report)
+	modules := parseModules(src, report)
+	data := parseData(src, report)
+	if len(report.Problems) > 0 {
+		// What a broken file would have defined, the others cannot refer to: going
+		// on would only add errors that vanish with the first ones.
+		return nil
+	}
+	report.Tests = runTests(ctx, src, modules, data, shapes, report)
+	if len(report.Tests) == 0 && len(report.Problems) == 0 {
+		report.warning(src, nil, CodeNoTests, "the bundle has no tests", "put test_ rules into files named …_test.rego")
+	}
+	b := compileLive(ctx, src, modules, data, shapes, report)
+	if b != nil {
+		b.revision = src.revision()
+	}
+	return b
+}
+
+func parseModules(src *source, report *Report) map[string]*ast.Module {
+	modules := map[string]*ast.Module{}
+	options := ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true}
+	for _, f := range src.files {
+		if !f.isModule() {
+			continue
+		}
+		m, err := ast.ParseModuleWithOpts(f.path, string(f.text), options)
+		switch {
+		case err != nil:
+			report.addErrors(src, err)
+		case m != nil:
+			modules[f.path] = m
+		}
+	}
+	return modules
+}
+
+// parseData puts each data file at the place its folder says, as OPA bundles do.
+func parseData(src *source, report *Report) map[string]any {
+	data := map[string]any{}
+	for _, f := range src.files {
+		if !f.isData() {
+			continue
+		}
+		at := &ast.Location{File: f.path}
+		text := f.text
+		if path.Ext(f.path) != ".json" {
+			var err error
+			if text, err = yaml.YAMLToJSON(text); err != nil {
+				report.problem(src, at, CodeData, firstLine(err), "")
+				continue
+			}
+		}
+		var value any
+		if err := util.UnmarshalJSON(text, &value); err != nil {
+			report.problem(src, jsonPosition(f, err), CodeData, err.Error(), "")
+			continue
+		}
+		object, ok := value.(map[string]any)
+		if !ok {
+			report.problem(src, at, CodeData, "a data file holds one object", "")
+			continue
+		}
+		if dir := path.Dir(f.path); dir != "." {
+			levels := strings.Split(dir, "/")
+			for i := len(levels) - 1; i >= 0; i-- {
+				object = map[string]any{levels[i]: object}
+			}
+		}
+		if clash := merge(data, object); clash != "" {
+			report.problem(src, at, CodeData, "another data file has a value at "+clash, "")
+		}
+	}
+	return data
+}
+
+// merge adds from to into and names the first place where both have a value
+// that is no object.
+func merge(into, from map[string]any) (clash string) {
+	for k, v := range from {
+		old, ok := into[k]
+		if !ok {
+			into[k] = v
+			continue
+		}
+		a, aok := old.(map[string]any)
+		b, bok := v.(map[string]any)
+		if !aok || !bok {
+			return k
+		}
+		if c := merge(a, b); c != "" {
+			return k + "." + c
+		}
+	}
+	return ""
+}
+
+func jsonPosition(f file, err error) *ast.Location {
+	at := &ast.Location{File: f.path}
+	if syntax, ok := err.(*json.SyntaxError); ok && syntax.Offset <= int64(len(f.text)) {
+		before := string(f.text[:max(syntax.Offset-1, 0)])
+		at.Row = strings.Count(before, "\n") + 1
+		at.Col = len(before) - strings.LastIndex(before, "\n")
+	}
+	return at
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}

@@ -1,0 +1,172 @@
+package opa
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// Options of an Engine. The zero value is usable.
+type Options struct {
+	Log *slog.Logger // nil: nothing is logged
+	// Now is the clock of Until and of time.now_ns; nil: time.Now.
+	Now func() time.Time
+	// Timeout bounds one evaluation; 0: 100 ms.
+	Timeout time.Duration
+	// MemoryEntries bounds the answers one Judge remembers; 0: 256.
+	MemoryEntries int
+	// Schemas type the bundles that Watch loads; see Load. nil: not typed.
+	Schemas fs.FS
+}
+
+// Engine answers from its live bundle. It implements policy.Decider and is safe
+// for concurrent use.
+type Engine struct {
+	log           *slog.Logger
+	now           func() time.Time
+	timeout       time.Duration
+	memoryEntries int
+	schemas       fs.FS
+
+	live atomic.Pointer[snapshot]
+
+	seed     maphash.Seed
+	idPrefix string
+	idCount  atomic.Uint64
+	judges   atomic.Uint64
+	counters counters
+
+	// activating holds back a second Activate until the watchers have heard of
+	// the first. No judge takes it.
+	activating sync.Mutex
+	watchers   struct {
+		sync.Mutex
+		list []func(policy.Generation)
+	}
+}
+
+var _ policy.Decider = (*Engine)(nil)
+
+// snapshot is a live bundle and its number. It is immutable.
+type snapshot struct {
+	*Bundle
+	generation policy.Generation
+}
+
+// New makes an engine without a bundle: everything is denied with
+// CauseUndefined until the first Activate.
+func New(o Options) *Engine {
+	e := &Engine{
+		log: o.Log, now: o.Now, timeout: o.Timeout, memoryEntries: o.MemoryEntries, schemas: o.Schemas,
+		seed: maphash.MakeSeed(),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	if e.timeout <= 0 {
+		e.timeout = 100 * time.Millisecond
+	}
+	if e.memoryEntries <= 0 {
+		e.memoryEntries = 256
+	}
+	var random [5]byte
+	_, _ = rand.Read(random[:]) // never fails: the process ends instead
+	e.idPrefix = idEncoding.EncodeToString(random[:])
+	e.live.Store(&snapshot{Bundle: &Bundle{}})
+	return e
+}
+
+// Activate makes b the live bundle and then calls the watchers, in the order
+// they were given, before it returns. A Decide that starts after Activate
+// returned answers from b or a later one. A watcher may judge but not activate.
+// A nil b takes the policy away: everything is denied.
+func (e *Engine) Activate(b *Bundle) policy.Generation {
+	if b == nil {
+		b = &Bundle{}
+	}
+	e.activating.Lock()
+	defer e.activating.Unlock()
+
+	next := &snapshot{b, e.live.Load().generation + 1}
+	e.live.Store(next)
+	e.log.Info("policy activated", "revision", b.revision, "generation", uint64(next.generation))
+
+	e.watchers.Lock()
+	watchers := e.watchers.list
+	e.watchers.Unlock()
+	for _, fn := range watchers {
+		fn(next.generation)
+	}
+	return next.generation
+}
+
+// OnActivate adds a watcher of later activations.
+func (e *Engine) OnActivate(fn func(policy.Generation)) {
+	e.watchers.Lock()
+	defer e.watchers.Unlock()
+	e.watchers.list = append(e.watchers.list[:len(e.watchers.list):len(e.watchers.list)], fn)
+}
+
+// Revision is that of the live bundle; empty when there is none.
+func (e *Engine) Revision() string { return e.live.Load().revision }
+
+// Generation is that of the live bundle; 0 before the first Activate.
+func (e *Engine) Generation() policy.Generation { return e.live.Load().generation }
+
+// Decides reports whether the live bundle has a rule for a.
+func (e *Engine) Decides(a policy.Action) bool { return e.live.Load().entry(a) != nil }
+
+func (b *Bundle) entry(a policy.Action) *entryPoint {
+	if int(a) >= len(b.decisions) {
+		return nil
+	}
+	return b.decisions[a]
+}
+
+// Verifiers asks cordon.connect.verifiers. A missing or failing rule is an error.
+func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
+	snap := e.live.Load()
+	facts, err := newConstant(&policy.Facts{Client: c})
+	if err != nil {
+		return nil, refuseVerifiers(err)
+	}
+	request := policy.Request{Action: policy.ActionConnect, Time: e.now()}
+	value, cause, err := e.evaluate(ctx, snap.verifiers, facts.input(&request), request.Time)
+	if cause != policy.CauseNone {
+		e.counters.deny(cause)
+		return nil, refuseVerifiers(fmt.Errorf("%s: %w", cause, err))
+	}
+	refs, err := decodeVerifiers(value)
+	if err != nil {
+		e.counters.deny(policy.CauseMalformed)
+		return nil, refuseVerifiers(fmt.Errorf("%s: %w", policy.CauseMalformed, err))
+	}
+	return refs, nil
+}
+
+func refuseVerifiers(err error) error {
+	return &policy.Error{Kind: policy.KindForbidden, Op: "choose verifiers", Public: policy.CausePolicy.Public(), Err: err}
+}
+
+// idEncoding has no letters that are easily mistaken for others. Read only.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// newID is 16 characters: 8 random ones of this process, 8 that count.
+func (e *Engine) newID() string {
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], e.idCount.Add(1))
+	return e.idPrefix + idEncoding.EncodeToString(n[3:])
+}

@@ -1,0 +1,123 @@
+package opa
+
+import (
+	"context"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// clockTTL is how long an answer to connect or subscribe holds that could read
+// the clock and does not say.
+const clockTTL = 60 * time.Second
+
+// judge implements policy.Judge for one holder of facts.
+type judge struct {
+	engine *Engine
+	facts  *policy.Facts
+	number uint64 // spreads the counter of remembered answers
+	memory memory
+
+	constant struct {
+		sync.Mutex
+		// made is weak: a session that publishes what it published before needs
+		// only its memory, and there are many sessions.
+		made weak.Pointer[constant]
+	}
+}
+
+// Judge makes the judge of f, which may not change afterwards. It starts
+// without memory and needs no closing.
+func (e *Engine) Judge(f *policy.Facts) policy.Judge {
+	return &judge{engine: e, facts: f, number: e.judges.Add(1)}
+}
+
+// Decide answers r from memory or by evaluating the live bundle.
+func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision {
+	e := j.engine
+	snap := e.live.Load()
+	entry := snap.entry(r.Action)
+	if entry != nil {
+		if d := j.memory.recall(e, snap, entry, r); d != nil {
+			e.counters.remembered[j.number%uint64(len(e.counters.remembered))].Add(1)
+			return d
+		}
+	}
+	return j.ask(ctx, snap, entry, r)
+}
+
+// ask evaluates, and remembers the answer if it may be given again.
+func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
+	e := j.engine
+	now := r.Time
+	if now.IsZero() {
+		now = e.now()
+	}
+
+	a, keep := j.answer(ctx, entry, r, now)
+	if !a.Allow {
+		e.counters.deny(a.Cause)
+	}
+	a.ID = e.newID()
+	a.Revision = snap.revision
+	if a.hasTTL {
+		a.Until = now.Add(a.ttl)
+	}
+	d := &a.Decision
+	if keep && e.live.Load() == snap {
+		j.memory.keep(e, snap, entry, r, d)
+	}
+	return d
+}
+
+// answer asks the rules; keep says whether the answer may be remembered.
+func (j *judge) answer(ctx context.Context, entry *entryPoint, r *policy.Request, now time.Time) (a answer, keep bool) {
+	refuse := func(cause policy.Cause, err error) answer {
+		return answer{Decision: policy.Decision{Cause: cause, Detail: err.Error()}}
+	}
+
+	constant, err := j.constantPart()
+	if err != nil {
+		return refuse(policy.CauseError, err), false
+	}
+	value, cause, err := j.engine.evaluate(ctx, entry, constant.input(r), now)
+	switch cause {
+	case policy.CauseNone:
+		if a, err = decode(r.Action, value); err != nil {
+			a = refuse(policy.CauseMalformed, err)
+		}
+	case policy.CauseUndefined:
+		a = refuse(cause, err)
+	default:
+		return refuse(cause, err), false
+	}
+	if entry == nil {
+		return a, false
+	}
+	if entry.clock && !a.hasTTL {
+		if r.Action != policy.ActionConnect && r.Action != policy.ActionSubscribe {
+			return a, false
+		}
+		a.ttl, a.hasTTL = clockTTL, true
+	}
+	return a, !a.hasTTL || a.ttl > 0
+}
+
+func (j *judge) constantPart() (*constant, error) {
+	j.constant.Lock()
+	c := j.constant.made.Value()
+	j.constant.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := newConstant(j.facts)
+	if err != nil {
+		return nil, err
+	}
+	j.constant.Lock()
+	j.constant.made = weak.Make(c)
+	j.constant.Unlock()
+	return c, nil
+}

@@ -1,0 +1,127 @@
+package opa
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// fields is a set of what may differ between two requests of one Judge. The
+// principal, the organisation and the client never do.
+type fields uint32
+
+const (
+	readTopic fields = 1 << iota
+	readLevels
+	readQoS
+	readRetain
+	readSize
+	readWill
+	readContentType
+	readResponseTopic
+	readMessageExpiry
+	readUser
+	readDevice
+	readFilter
+	readShare
+	readMethod
+	readRoute
+	readTarget
+
+	readProperties = readContentType | readResponseTopic | readMessageExpiry | readUser
+	readAll        = readTarget<<1 - 1
+)
+
+// fieldNames maps the names below input to what reading them reads. A name that
+// is not here, such as "principal", is constant. Read only.
+var fieldNames = map[string]fields{
+	"topic":      readTopic,
+	"levels":     readLevels,
+	"qos":        readQoS,
+	"retain":     readRetain,
+	"size":       readSize,
+	"will":       readWill,
+	"properties": readProperties,
+	"device":     readDevice,
+	"filter":     readFilter,
+	"share":      readShare,
+	"method":     readMethod,
+	"route":      readRoute,
+	"target":     readTarget,
+}
+
+// propertyNames does the same below input.properties. Read only.
+var propertyNames = map[string]fields{
+	"content_type":   readContentType,
+	"response_topic": readResponseTopic,
+	"message_expiry": readMessageExpiry,
+	"user":           readUser,
+}
+
+// fieldsOf says what one reference that starts at input can read. Where a
+// position is no constant, it can read everything below.
+func fieldsOf(ref ast.Ref) fields {
+	if len(ref) < 2 {
+		return readAll
+	}
+	name, ok := ref[1].Value.(ast.String)
+	if !ok {
+		return readAll
+	}
+	if name == "properties" && len(ref) > 2 {
+		if property, ok := ref[2].Value.(ast.String); ok {
+			return propertyNames[string(property)]
+		}
+	}
+	return fieldNames[string(name)]
+}
+
+// readsOf finds what the rules and everything they can reach may read of a
+// request, and whether they can read the clock. It errs to the side of more.
+func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, clock bool) {
+	reached := map[*ast.Rule]bool{}
+	queue := slices.Clone(rules)
+
+	var visit func(x any) bool
+	visit = func(x any) bool {
+		switch x := x.(type) {
+		case ast.Var:
+			if x == ast.InputRootDocument.Value {
+				reads = readAll // the whole of it, as a value
+			}
+		case ast.Ref:
+			switch {
+			case x.HasPrefix(ast.InputRootRef):
+				reads |= fieldsOf(x)
+			case x.HasPrefix(ast.DefaultRootRef):
+				// The graph knows these, but for what was added after it was built.
+				queue = append(queue, c.GetRulesDynamicWithOpts(x, ast.RulesOptions{IncludeHiddenModules: true})...)
+			case clockBuiltins[x.String()]:
+				clock = true
+			default:
+				ast.NewGenericVisitor(visit).Walk(x[0])
+			}
+			for _, t := range x[1:] {
+				ast.NewGenericVisitor(visit).Walk(t)
+			}
+			return true
+		}
+		return false
+	}
+
+	for len(queue) > 0 {
+		rule := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		if reached[rule] {
+			continue
+		}
+		reached[rule] = true
+		for dependency := range c.Graph.Dependencies(rule) {
+			if r, ok := dependency.(*ast.Rule); ok {
+				queue = append(queue, r)
+			}
+		}
+		ast.NewGenericVisitor(visit).Walk(rule)
+	}
+	return reads, clock
+}

@@ -1,0 +1,49 @@
+# METADATA
+# title: Who may make which REST and console calls
+# description: >-
+#   data.json beside this file says which permission a call needs; the one in
+#   cordon/roles says which permissions a role has. The organisation is always
+#   the caller's own.
+package cordon.admin
+
+import data.cordon.roles
+
+# METADATA
+# title: Whether one call may be made
+decision := {"allow": true} if _allowed
+
+else := {"allow": false, "reason": _reason}
+
+_allowed if {
+	_administers
+	"everything" in roles.permissions
+}
+
+_allowed if {
+	_administers
+	_needed in roles.permissions
+}
+
+# A key may read its own properties.
+_allowed if {
+	_administers
+	input.method == "GET"
+	input.route == "/authorization/apikeys/{key}"
+	input.target.key == input.principal.api_key
+}
+
+_administers if input.principal.kind == "application"
+
+_administers if input.principal.kind == "user"
+
+# Undefined for a call that the table does not know.
+_needed := data.cordon.admin.permissions[input.route][input.method]
+
+default _reason := "only applications and users administer"
+
+_reason := sprintf("no role of this caller has the permission %s", [_needed]) if _administers
+
+_reason := "no role of this caller permits this call" if {
+	_administers
+	not _needed
+}
