@@ -133,6 +133,6 @@ type Request struct {
 
 	// Administer: one REST or console call.
 	Method string            // "GET", "POST", …
-	Route  string            // the pattern, such as "/device/types/{type}/devices/{device}"
-	Target map[string]string // the pattern's values
+	Route  string            // the pattern, such as "/device/types/{typeId}/devices/{deviceId}"
+	Target map[string]string // the pattern's values; "roles", joined by commas, where the call yields a key's token
 }

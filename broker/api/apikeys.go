@@ -84,7 +84,7 @@ func (a *API) apiKeyRoutes(s *surface) {
 	}, a.listAPIKeys)
 	handle(s, operation{
 		method: "POST", path: all, id: "createAPIKey", summary: "Add an API key; the answer holds its token, once",
-		status: http.StatusOK, body: true,
+		status: http.StatusOK, body: true, roles: rolesAsked,
 	}, a.createAPIKey)
 	handle(s, operation{
 		method: "GET", path: one, id: "readAPIKey", summary: "One API key",
@@ -96,8 +96,29 @@ func (a *API) apiKeyRoutes(s *surface) {
 	}, a.deleteAPIKey)
 	handle(s, operation{
 		method: "POST", path: one + "/token", id: "replaceAPIKeyToken", summary: "Replace a key's token; the answer holds the new one, once",
-		status: http.StatusOK, body: true, optional: true,
+		status: http.StatusOK, body: true, optional: true, roles: a.rolesOfKey,
 	}, a.replaceAPIKeyToken)
+}
+
+// rolesAsked are those that a new key is to have: whoever makes a key holds its
+// token, and could so get more than they have.
+func rolesAsked(_ context.Context, t *target) ([]string, error) {
+	var asked NewAPIKey
+	if len(t.body) == 0 {
+		return nil, nil
+	}
+	err := decode(t.body, &asked)
+	return asked.Roles, err
+}
+
+// rolesOfKey are those of the key whose token is replaced, for the same reason.
+// A key that does not exist has none; the handler says so.
+func (a *API) rolesOfKey(ctx context.Context, t *target) ([]string, error) {
+	k, err := a.registry.APIKey(ctx, t.org, t.params("key"))
+	if policy.KindOf(err) == policy.KindNotFound {
+		return nil, nil
+	}
+	return k.Roles, err
 }
 
 func (a *API) listAPIKeys(ctx context.Context, c *call, _ *none) (List[APIKeyObject], error) {

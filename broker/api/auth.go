@@ -43,7 +43,7 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 			return nil, d.refuseCredential(r, op, err)
 		}
 	}
-	if err := d.judge(r, op, &p, username); err != nil {
+	if err := d.judge(r, op, &p, username, body); err != nil {
 		return nil, err
 	}
 	return &call{org: p.Org, caller: publicName(&p), params: r.PathValue, query: r.URL.Query(), body: body}, nil
@@ -91,7 +91,7 @@ func (d *door) refuseCredential(r *http.Request, op *operation, err error) error
 }
 
 // judge asks the policy. An absent decision denies.
-func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string) error {
+func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string, body []byte) error {
 	ctx := r.Context()
 	org, err := d.api.registry.OrganisationFacts(ctx, p.Org)
 	if err != nil && policy.KindOf(err) == policy.KindNotFound {
@@ -109,6 +109,13 @@ func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, userna
 	}
 	for _, name := range parameters(op.path) {
 		request.Target[name] = r.PathValue(name)
+	}
+	if op.roles != nil {
+		roles, err := op.roles(ctx, &target{org: p.Org, params: r.PathValue, body: body})
+		if err != nil {
+			return err
+		}
+		request.Target["roles"] = strings.Join(roles, ",")
 	}
 	facts := &policy.Facts{Principal: p, Org: org, Client: clientOf(r, username)}
 	decision := d.api.decider.Judge(facts).Decide(ctx, &request)

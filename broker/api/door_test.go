@@ -70,7 +70,10 @@ func (w *world) requestFor(op operation) (*http.Request, map[string]string) {
 	}
 	body := ""
 	if op.body {
-		body = `{"id":"new","deviceId":"new"}`
+		body = `{"id":"new","deviceId":"new","roles":["PD_ADMIN_APP"]}`
+	}
+	if op.roles != nil { // of the new key, or of the one whose token is replaced
+		target["roles"] = "PD_ADMIN_APP"
 	}
 	return w.request(op.method, "/api/v0002"+path, body), target
 }

@@ -29,6 +29,17 @@ type operation struct {
 	optional bool // and may be absent
 	list     bool // takes _limit and _bookmark
 	conflict bool // may answer 409
+
+	// roles finds the roles that the call would hand out or take over; the policy
+	// sees them as target.roles. Nil where it can do neither.
+	roles func(context.Context, *target) ([]string, error)
+}
+
+// target is what a call is about, before the policy is asked about it.
+type target struct {
+	org    policy.OrgID
+	params func(name string) string
+	body   []byte
 }
 
 // call is one admitted request: all that a handler may know of it.

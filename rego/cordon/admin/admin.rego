@@ -22,6 +22,7 @@ _allowed if {
 _allowed if {
 	_administers
 	_needed in roles.permissions
+	not _exceeds
 }
 
 # A key may read its own properties.
@@ -30,6 +31,13 @@ _allowed if {
 	input.method == "GET"
 	input.route == "/authorization/apikeys/{key}"
 	input.target.key == input.principal.api_key
+}
+
+# Whoever gets the token of a key has the key's roles. So nobody but those who
+# have everything makes such a key, or replaces the token of one.
+_exceeds if {
+	some role in split(input.target.roles, ",")
+	"everything" in data.cordon.roles.calls[role]
 }
 
 _administers if input.principal.kind == "application"
@@ -41,7 +49,16 @@ _needed := data.cordon.admin.permissions[input.route][input.method]
 
 default _reason := "only applications and users administer"
 
-_reason := sprintf("no role of this caller has the permission %s", [_needed]) if _administers
+_reason := sprintf("no role of this caller has the permission %s", [_needed]) if {
+	_administers
+	not _needed in roles.permissions
+}
+
+_reason := "only a caller with all permissions may get a key that has them" if {
+	_administers
+	_needed in roles.permissions
+	_exceeds
+}
 
 _reason := "no role of this caller permits this call" if {
 	_administers

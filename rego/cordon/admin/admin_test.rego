@@ -93,3 +93,15 @@ test_devices_do_not_administer if {
 		} with input as _call({"org": "acme01", "kind": kind, "roles": ["PD_ADMIN_APP"]}, "GET", "/", {})
 	}
 }
+
+# Whoever gets a key's token has its roles.
+test_nobody_gets_a_key_with_more_than_they_have if {
+	every call in [["POST", "/authorization/apikeys"], ["POST", "/authorization/apikeys/{key}/token"]] {
+		admin.decision == {
+			"allow": false,
+			"reason": "only a caller with all permissions may get a key that has them",
+		} with input as _call(_key(["PD_OPERATOR_APP"]), call[0], call[1], {"roles": "PD_STANDARD_APP,PD_ADMIN_APP"})
+		admin.decision.allow with input as _call(_key(["PD_OPERATOR_APP"]), call[0], call[1], {"roles": "PD_STANDARD_APP"})
+		admin.decision.allow with input as _call(_key(["PD_ADMIN_APP"]), call[0], call[1], {"roles": "PD_ADMIN_APP"})
+	}
+}
