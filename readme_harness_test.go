@@ -14,9 +14,9 @@ import (
 // The tests of the harness that runs the documents: its documents are inline,
 // and a shell script plays the program.
 
-// md joins the lines of a document; ' stands for the backquotes of a fence.
+// md joins the lines of a document; three apostrophes stand for a fence.
 func md(lines ...string) string {
-	return strings.ReplaceAll(strings.Join(lines, "\n"), "'", "`") + "\n"
+	return strings.ReplaceAll(strings.Join(lines, "\n"), "'''", "```") + "\n"
 }
 
 func TestParseDocument(t *testing.T) {
@@ -34,7 +34,7 @@ func TestParseDocument(t *testing.T) {
 			[]block{{line: 2, heading: 1, commands: "a\n"}, {line: 6, heading: 5, commands: "# no heading\n"}},
 		},
 		{"in a list", md("- so:", "  '''sh", "  a", "    b", "  '''"), []block{{line: 2, commands: "a\n  b\n"}}},
-		{"a longer fence", md("''''sh", "'''", "''''"), []block{{line: 1, commands: "```\n"}}},
+		{"a longer fence", md("````sh", "'''", "````"), []block{{line: 1, commands: "```\n"}}},
 		{
 			"directives", md(`<!-- background: until "msg=ready" -->`, "<!-- needs: tool -->", "", "'''sh", "a", "'''"),
 			[]block{{line: 4, commands: "a\n", needs: "tool", until: "msg=ready"}},
@@ -80,6 +80,7 @@ const program = `#!/usr/bin/env bash
 case "$1" in
 serve)
 	trap 'echo stopped >> stopped; exit 0' TERM
+	echo "export TOURIST='x y'"
 	echo "level=INFO msg=ready mqtts=127.0.0.1:40001 https=127.0.0.1:40002 given=${*:2} env=$CORDON_MQTTS"
 	while :; do sleep 0.05; done ;;
 die) exit 3 ;;
@@ -131,9 +132,13 @@ func TestWalk(t *testing.T) {
 		{"a server", md(`<!-- background: until "msg=ready" -->`, "'''sh", "go run . serve --demo", "'''",
 			"'''sh", "cordon pub -p 8883 https://localhost:8443/x :1883", "'''",
 			"<!-- prints -->", "'''text", "cordon pub -p 40001 https://localhost:40002/x :1883", "'''"), ""},
+		{"what a server exports", md(`<!-- background: until "msg=ready" -->`, "'''sh", "go run . serve", "'''",
+			"'''sh", `echo "$TOURIST"`, "'''", "<!-- prints -->", "'''text", "x y", "'''"), ""},
 		{"a server's addresses", md(`<!-- background: until "msg=ready" -->`, "'''sh", "go run . serve --mqtt :1883 --https=0.0.0.0:8443", "'''",
 			"<!-- prints -->", "'''text", "…given=--mqtt 127.0.0.1:0 --https 127.0.0.1:0 env=127.0.0.1:0", "'''"), ""},
 		{"a server that ends", md(`<!-- background: until "msg=ready" -->`, "'''sh", "echo no; go run . die", "'''"), "it ended, or never printed \"msg=ready\"\nno\n"},
+		{"tokens of a server that ends", md(`<!-- background: until "msg=ready" -->`,
+			"'''sh", `echo "export KEY='k' TOKEN='t'"; echo "pub -u 'k:t' -P 't'"; false`, "'''"), "export KEY='k' TOKEN='…'\npub -u '…' -P '…'\n"},
 		{"a missing program", md("# A", "<!-- needs: no-such-program -->", "'''sh", "false", "'''", "'''sh", "false", "'''", "# B", "'''sh", "echo b; false", "'''"), "a command failed\nb\n"},
 	}
 	for _, test := range tests {

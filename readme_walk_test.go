@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -25,21 +24,30 @@ type walk struct {
 	ctx      context.Context // ends every program of the walk
 	scratch  string
 	clone    string
-	shell    *exec.Cmd
-	next     io.Writer     // takes the file name of the next block
-	done     *bufio.Reader // says "ok" after each
-	skipping bool          // up to the end of the section
-	skipped  int           // under this heading
+	life     *os.File // what lifelines read; its other end is open as long as the test runs
+	next     *os.File // takes the file name of the next block
+	done     *os.File // says "ok" after each
+	skipping bool     // up to the end of the section
+	skipped  int      // under this heading
 	ports    map[string]string
 }
 
-// runner reads file names from descriptor 3, runs each in this very shell, and
-// says so on descriptor 4. A command that fails ends the shell.
-const runner = `set -euo pipefail
-while IFS= read -r block <&3; do
-	. "$block" >"$block.out" 2>&1 </dev/null 3<&- 4>&-
-	echo ok >&4
+// lifeline ends the process group of a shell when descriptor 3 ends: nothing is
+// ever written there, and the other end goes with the process of the test.
+const lifeline = `{ read -r _ <&3; kill -KILL 0; } </dev/null >/dev/null 2>&1 4<&- 5>&- & disown
+`
+
+// runner reads file names from descriptor 4, runs each in this very shell, and
+// says so on descriptor 5. A command that fails ends the shell.
+const runner = lifeline + `set -euo pipefail
+while IFS= read -r block <&4; do
+	. "$block" >"$block.out" 2>&1 </dev/null 4<&- 5>&-
+	echo ok >&5
 done`
+
+// blockTime bounds one block: longer means that it waits for something, such as
+// a server that was not marked as background.
+const blockTime = 2 * time.Minute
 
 // goCommand stands in for go: the program is built already, and the tests are
 // what is running.
@@ -67,26 +75,33 @@ func newWalk(t *testing.T, binary, clone string) *walk {
 		os.WriteFile(filepath.Join(bin, "go"), fmt.Appendf(nil, goCommand, realGo), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	nextOut, nextIn, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	doneOut, doneIn, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.shell = w.command("-c", runner)
-	w.shell.ExtraFiles = []*os.File{nextOut, doneIn}
-	w.start(w.shell, nil)
-	t.Cleanup(func() { _, _ = nextIn.Close(), doneOut.Close() })
-	_, _ = nextOut.Close(), doneIn.Close()
-	w.next, w.done = nextIn, bufio.NewReader(doneOut)
+	w.life, _ = w.pipe()
+	shellNext, next := w.pipe()
+	done, shellDone := w.pipe()
+	w.next, w.done = next, done
+	shell := w.command(runner, shellNext, shellDone)
+	w.start(shell, nil)
+	shellNext.Close()
+	shellDone.Close()
 	return w
 }
 
-// command is bash with a clean environment in a process group of its own.
-func (w *walk) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(w.ctx, "bash", append([]string{"--noprofile", "--norc"}, args...)...)
+// pipe makes a pipe that is closed with the test.
+func (w *walk) pipe() (read, write *os.File) {
+	w.t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { read.Close(); write.Close() })
+	return read, write
+}
+
+// command is bash with a clean environment in a process group of its own. The
+// files are descriptors 4 and up of the script; 3 is its lifeline.
+func (w *walk) command(script string, files ...*os.File) *exec.Cmd {
+	cmd := exec.CommandContext(w.ctx, "bash", "--noprofile", "--norc", "-c", script)
+	cmd.ExtraFiles = append([]*os.File{w.life}, files...)
 	cmd.Dir = w.clone
 	cmd.Env = []string{
 		"PATH=" + filepath.Join(w.scratch, "bin") + ":" + os.Getenv("PATH"),
@@ -146,13 +161,17 @@ func (w *walk) step(b block) error {
 	}
 	output, err := run(b)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, output)
+		return fmt.Errorf("%w\n%s", err, demoToken.ReplaceAllString(output, "$1…"))
 	}
 	if want := w.withPorts(b.prints); want != "" && !printed(want).MatchString(output) {
 		return fmt.Errorf("prints\n%s\nbut the document says\n%s", output, want)
 	}
 	return nil
 }
+
+// demoToken finds the tokens that a demonstration prints, for the output of a test
+// to leave them out: in its export line, and after the flags of a client.
+var demoToken = regexp.MustCompile(`((?:TOKEN=|-P |-u )')[^']*`)
 
 func installed(program string) bool {
 	_, err := exec.LookPath(program)
@@ -168,9 +187,15 @@ func (w *walk) foreground(b block) (string, error) {
 	if _, err := fmt.Fprintln(w.next, file); err != nil {
 		return "", err
 	}
-	_, failed := w.done.ReadString('\n')
+	if err := w.done.SetReadDeadline(time.Now().Add(blockTime)); err != nil {
+		return "", err
+	}
+	_, failed := io.ReadFull(w.done, make([]byte, len("ok\n")))
 	output, err := os.ReadFile(file + ".out")
-	if failed != nil {
+	switch {
+	case errors.Is(failed, os.ErrDeadlineExceeded):
+		return string(output), fmt.Errorf("it still runs after %v", blockTime)
+	case failed != nil:
 		return string(output), errors.New("a command failed")
 	}
 	return string(output), err
@@ -183,20 +208,36 @@ var listeners = regexp.MustCompile(`--(mqtts|https|mqtt)[= ][^ \n]*:[0-9]+`)
 // background runs a block in a shell of its own and returns once it has printed
 // what it is to be waited for, with the output so far.
 func (w *walk) background(b block) (string, error) {
-	cmd := w.command("-euo", "pipefail", "-c", listeners.ReplaceAllString(b.commands, "--$1 127.0.0.1:0"))
+	cmd := w.command(lifeline + "set -euo pipefail\n" + listeners.ReplaceAllString(b.commands, "--$1 127.0.0.1:0"))
 	output := &awaited{text: b.until, seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = output, output
 	w.start(cmd, output.end)
 	select {
 	case <-output.seen:
-	case <-w.ctx.Done():
+	case <-time.After(blockTime):
 	}
 	text, ok := output.read()
 	if !ok {
 		return text, fmt.Errorf("it ended, or never printed %q", b.until)
 	}
 	w.notePorts(text)
-	return text, nil
+	return text, w.paste(b.line, text)
+}
+
+// paste does what a document asks its reader to do with the export lines that a
+// server prints: they go into the shell.
+func (w *walk) paste(line int, output string) error {
+	var exports strings.Builder
+	for l := range strings.Lines(output) {
+		if strings.HasPrefix(l, "export ") {
+			exports.WriteString(l)
+		}
+	}
+	if exports.Len() == 0 {
+		return nil
+	}
+	_, err := w.foreground(block{line: line, commands: exports.String()})
+	return err
 }
 
 // awaited is the output of a program that is waited for. A mutex of its own
