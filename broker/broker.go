@@ -73,6 +73,7 @@ type Broker struct {
 	registry  Registry
 	refused   refusals
 	stats     stats
+	changes   atomic.Uint64 // registry changes so far
 
 	guarded struct {
 		sync.Mutex
@@ -85,7 +86,7 @@ type Broker struct {
 
 // stats are counters for metrics; nothing decides by them.
 type stats struct {
-	publishesIn, deliveriesOut, droppedQoS0, droppedQueue, droppedExpired atomic.Uint64
+	publishesIn, deliveriesOut, droppedQoS0, droppedQueue atomic.Uint64
 }
 
 // New makes a Broker. It serves nothing until Serve is called.

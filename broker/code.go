@@ -33,12 +33,3 @@ func codeOf(cause policy.Cause) wire.Code {
 		return wire.NotAuthorized
 	}
 }
-
-// filterCode is codeOf for a SUBACK, where MQTT 5 has another word for a topic
-// that is well-formed and not acceptable.
-func filterCode(cause policy.Cause) wire.Code {
-	if code := codeOf(cause); code != wire.TopicNameInvalid {
-		return code
-	}
-	return wire.TopicFilterInvalid
-}

@@ -29,6 +29,7 @@ type conn struct {
 	principal atomic.Pointer[policy.Principal] // set once verified: a revocation finds the connection from here on
 	space     *space                           // counted in; nil before
 	session   *session                         // nil before CONNACK
+	changes   uint64                           // Broker.changes before the principal was read
 
 	keepAlive time.Duration // read deadline; 0: none
 	aliases   map[uint16]string
@@ -75,6 +76,7 @@ var errEnding = errors.New("connection is ending")
 func (r *deadlineReader) Read(p []byte) (int, error) {
 	c := r.c
 	if c.session != nil {
+		c.out.await(c.session.standing.Load().limits().QueueBytes)
 		var until time.Time
 		if c.keepAlive > 0 {
 			until = time.Now().Add(c.keepAlive)

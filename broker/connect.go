@@ -98,12 +98,13 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 	// From the store on, a revocation finds this connection; one that came before
 	// it is seen by Refresh. So none can slip between the two.
 	c.principal.Store(&p)
-	p, err = c.b.registry.Refresh(ctx, &p)
+	c.changes = c.b.changes.Load()
+	now, err := c.b.registry.Refresh(ctx, &p) // not into p: others read it by now
 	if err != nil {
 		return nil, no(err)
 	}
-	c.principal.Store(&p)
-	return &p, nil
+	c.principal.Store(&now)
+	return &now, nil
 }
 
 // serverNameAgrees checks a TLS server name of the form ORG.DOMAIN or

@@ -15,7 +15,6 @@ import (
 // because each spelling was asked for.
 type target struct {
 	session *session
-	mount   *topic.Mount
 	subs    []*subscription
 	name    topic.Name // how the client spells it
 }
@@ -49,7 +48,7 @@ func gather(sp *space, routed topic.RoutedName) []target {
 		if !met {
 			i = len(targets)
 			place[g] = i
-			targets = append(targets, target{session: sub.session, mount: sub.mount, name: name})
+			targets = append(targets, target{session: sub.session, name: name})
 		}
 		targets[i].subs = append(targets[i].subs, sub)
 	})
@@ -80,7 +79,8 @@ type cleared struct {
 
 // delivery is what clear looks at: a live publication or a kept copy of one.
 type delivery struct {
-	name     topic.Name
+	name     topic.Name // how the filters' mount spells it; zero: not looked at yet
+	routed   topic.RoutedName
 	levels   []string
 	qos      byte
 	retain   bool
@@ -93,56 +93,81 @@ type delivery struct {
 
 // clear decides whether s may have d now, through subs that share a mount. It
 // is asked for every message on every way out: live, retained, queued, resent.
-func (s *session) clear(ctx context.Context, subs []*subscription, mount *topic.Mount, d *delivery) (cleared, bool) {
-	st := s.current(ctx) // judges a stale session first, which may end some of subs
-	out := cleared{name: d.name, expires: d.expires}
-	live := false
-	for _, sub := range subs {
-		if sub.dead.Load() || sub.noLocal && d.origin == s.key { // [MQTT-3.8.3-3]
+func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) (cleared, bool) {
+	st := s.current(ctx) // judges a stale session first, which may end or replace some of subs
+	out := cleared{expires: d.expires}
+	var mount *topic.Mount
+	for _, matched := range subs {
+		sub := matched.living()
+		if sub == nil || sub.noLocal && d.origin == s.key { // [MQTT-3.8.3-3]
 			continue
 		}
-		live = true
+		if mount == nil {
+			name, ok := d.name, true
+			if sub != matched || name.IsZero() {
+				name, ok = sub.spell(d.routed)
+			}
+			if !ok {
+				continue
+			}
+			out.name, mount = name, sub.mount
+		}
 		out.qos = max(out.qos, sub.qos)
 		out.asIs = out.asIs || sub.asPublished
-		if sub.id != 0 {
+		if sub.id != 0 && !slices.Contains(out.ids, sub.id) {
 			out.ids = append(out.ids, sub.id) // [MQTT-3.3.4-4]
 		}
 	}
-	if !live || !st.connect.Allow || !d.expires.IsZero() && !time.Now().Before(d.expires) {
+	if mount == nil || !st.connect.Allow || !d.expires.IsZero() && !time.Now().Before(d.expires) {
 		return cleared{}, false
 	}
 	out.qos = min(out.qos, d.qos) // [MQTT-3.8.4-8]
 	if !d.response.IsZero() {
 		out.response, _ = st.mounts().OutAny(mount, d.response)
 	}
-	if s.space.b.decider.Decides(policy.ActionReceive) && !s.mayReceive(ctx, st, mount, d) {
+	if !s.mayReceive(ctx, st, out.name, mount, d) {
 		return cleared{}, false
 	}
 	return out, true
 }
 
-// mayReceive asks cordon.receive about one concrete topic.
-func (s *session) mayReceive(ctx context.Context, st *standing, mount *topic.Mount, d *delivery) bool {
+// mayReceive asks cordon.receive about one concrete topic, where there is such a
+// package.
+func (s *session) mayReceive(ctx context.Context, st *standing, name topic.Name, mount *topic.Mount, d *delivery) bool {
 	b := s.space.b
+	if !b.decider.Decides(policy.ActionReceive) {
+		return true
+	}
 	r := policy.Request{
-		Action: policy.ActionReceive, Topic: d.name, Levels: d.levels,
+		Action: policy.ActionReceive, Topic: name, Levels: d.levels,
 		QoS: d.qos, Retain: d.retain, Size: d.size, Properties: policyProperties(d.props),
 	}
 	if mount.Device != nil {
 		device, err := s.space.deviceAt(ctx, mount.Device, d.levels)
 		if err != nil {
 			b.logRefusal(s.space.key.org.String(), s.key.client, &refusal{
-				action: policy.ActionReceive, cause: policy.CauseUnavailable, topic: d.name.String(), detail: err.Error(),
+				action: policy.ActionReceive, cause: policy.CauseUnavailable, topic: name.String(), detail: err.Error(),
 			})
 			return false
 		}
 		r.Device = device
 	}
-	decision := st.judge.Decide(ctx, &r)
-	if !decision.Allow {
-		b.logRefusal(s.space.key.org.String(), s.key.client, denied(policy.ActionReceive, decision, d.name.String()))
+	for {
+		generation := b.decider.Generation()
+		if !b.decider.Decides(policy.ActionReceive) {
+			return true
+		}
+		decision := st.judge.Decide(ctx, &r)
+		if decision.Allow {
+			return true
+		}
+		if generation == b.decider.Generation() {
+			b.logRefusal(s.space.key.org.String(), s.key.client, denied(policy.ActionReceive, decision, name.String()))
+			return false
+		}
+		// An activation came between the two: to a bundle that does not decide it,
+		// that is no denial.
 	}
-	return decision.Allow
 }
 
 // deliver is the only way a new message leaves: live from admit, or retained
@@ -154,10 +179,10 @@ func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
 		return s.enqueue(t.subs, p)
 	}
 	d := delivery{
-		name: t.name, levels: p.in.levels, qos: p.qos, retain: p.retain, size: len(p.payload),
+		name: t.name, routed: p.in.routed, levels: p.in.levels, qos: p.qos, retain: p.retain, size: len(p.payload),
 		props: p.props, response: p.response, expires: p.expires, origin: p.origin,
 	}
-	out, ok := s.clear(ctx, t.subs, t.mount, &d)
+	out, ok := s.clear(ctx, t.subs, &d)
 	if !ok {
 		return false
 	}
@@ -196,7 +221,7 @@ func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication
 func (s *session) enqueue(subs []*subscription, p *publication) bool {
 	qos, asIs := byte(0), false
 	for _, sub := range subs {
-		if !sub.dead.Load() && !(sub.noLocal && p.origin == s.key) {
+		if sub = sub.living(); sub != nil && !(sub.noLocal && p.origin == s.key) {
 			qos, asIs = max(qos, sub.qos), asIs || sub.asPublished
 		}
 	}
@@ -241,7 +266,10 @@ func (s *session) drain(ctx context.Context) {
 		if c == nil || s.guarded.dead {
 			break
 		}
-		if m := o.unsent(c); m != nil {
+		if m, before := o.unsent(c); m != nil {
+			if before >= o.window && !m.released { // [MQTT-3.3.4-9]
+				break
+			}
 			s.resendLocked(ctx, c, m)
 			continue
 		}
@@ -286,7 +314,7 @@ func (s *session) sendNextLocked(ctx context.Context, c *conn) {
 		return
 	case s.conn.Load() != c: // gone meanwhile: the first in line again
 		o.queue = slices.Insert(o.queue, o.head, q)
-		o.bytes += q.msg.size()
+		o.bytes += q.msg.size
 		return
 	}
 	out.qos = q.qos
@@ -300,21 +328,11 @@ func (s *session) clearQueued(ctx context.Context, q *queued) (cleared, bool) {
 	s.guarded.Unlock()
 	defer s.guarded.Lock()
 	m := q.msg
-	for _, sub := range q.subs {
-		if sub.dead.Load() {
-			continue
-		}
-		name, ok := sub.spell(m.routed)
-		if !ok {
-			continue
-		}
-		d := delivery{
-			name: name, levels: m.levels, qos: q.qos, retain: m.retain, size: len(m.payload),
-			props: m.props, response: m.response, expires: m.expires, origin: m.origin,
-		}
-		return s.clear(ctx, q.subs, sub.mount, &d)
+	d := delivery{
+		routed: m.routed, levels: m.levels, qos: q.qos, retain: m.retain, size: len(m.payload),
+		props: m.props, response: m.response, expires: m.expires, origin: m.origin,
 	}
-	return cleared{}, false
+	return s.clear(ctx, q.subs, &d)
 }
 
 // transmit encodes one cleared message into the connection's outbox. A QoS 0

@@ -17,7 +17,8 @@ type outbox struct {
 		writing int  // bytes taken by the flusher and not yet written
 		ended   bool // nothing more is accepted; what is here is still written
 	}
-	wake sync.Cond
+	wake    sync.Cond // there is something to write
+	written sync.Cond // a write is done
 }
 
 // keepBuffer is the largest buffer an outbox keeps between writes: a burst must
@@ -30,7 +31,7 @@ const writeChunk = 64 << 10
 
 func newOutbox() *outbox {
 	o := &outbox{}
-	o.wake.L = &o.guarded.Mutex
+	o.wake.L, o.written.L = &o.guarded.Mutex, &o.guarded.Mutex
 	return o
 }
 
@@ -63,6 +64,18 @@ func (o *outbox) end() {
 	o.guarded.ended = true
 	o.guarded.Unlock()
 	o.wake.Broadcast()
+	o.written.Broadcast()
+}
+
+// await waits while more than limit bytes wait to be written, until end is
+// called. It is how a client that does not read is not read from either, or its
+// answers would fill the memory.
+func (o *outbox) await(limit int) {
+	o.guarded.Lock()
+	defer o.guarded.Unlock()
+	for !o.guarded.ended && len(o.guarded.buf)+o.guarded.writing > limit {
+		o.written.Wait()
+	}
 }
 
 // deadliner is the part of net.Conn a flusher needs.
@@ -77,6 +90,7 @@ func (o *outbox) flush(w deadliner, stall time.Duration) error {
 	for {
 		o.guarded.Lock()
 		o.guarded.writing = 0
+		o.written.Broadcast()
 		for len(o.guarded.buf) == 0 && !o.guarded.ended {
 			o.wake.Wait()
 		}

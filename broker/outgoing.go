@@ -21,6 +21,7 @@ type stored struct {
 	expires  time.Time
 	origin   sessionKey
 	device   *policy.Device // whom the topic names; nil: nobody
+	size     int            // bytes that limits and quotas count
 }
 
 // stored copies p at the first call and returns the same copy ever after.
@@ -29,13 +30,23 @@ func (p *publication) stored() *stored {
 		p.copied = &stored{
 			routed: p.in.routed, levels: p.in.levels, payload: append([]byte(nil), p.payload...),
 			qos: p.qos, retain: p.retain, props: p.props, response: p.response, expires: p.expires, origin: p.origin,
-			device: p.request.Device,
+			device: p.request.Device, size: len(p.payload) + len(p.in.routed.String()) + propertiesSize(p.props),
 		}
 	}
 	return p.copied
 }
 
-func (m *stored) size() int { return len(m.payload) + len(m.routed.String()) }
+// propertiesSize is how many bytes a client put into the properties of a message.
+func propertiesSize(props *wire.PublishProperties) int {
+	if props == nil {
+		return 0
+	}
+	n := len(props.ContentType) + len(props.ResponseTopic) + len(props.CorrelationData)
+	for _, u := range props.User {
+		n += len(u.Key) + len(u.Value)
+	}
+	return n
+}
 
 func (m *stored) expired(now time.Time) bool { return !m.expires.IsZero() && !now.Before(m.expires) }
 
@@ -79,13 +90,13 @@ func (o *outgoing) waiting() int { return len(o.queue) - o.head }
 // room reports whether one more message may be sent on c: the window is not
 // full and nothing older still has to be sent again first.
 func (o *outgoing) room(c *conn) bool {
-	return len(o.inflight) < o.window && (len(o.inflight) == 0 || o.inflight[len(o.inflight)-1].conn == c)
+	return len(o.inflight) < o.window && !o.resending(c)
 }
 
 // push queues q within the limits and answers what fell out of the queue.
 func (o *outgoing) push(q queued, limits *policy.Limits) (dropped int) {
 	over := func() bool {
-		return o.waiting() >= limits.QueueMessages || o.bytes+q.msg.size() > limits.QueueBytes
+		return o.waiting() >= limits.QueueMessages || o.bytes+q.msg.size > limits.QueueBytes
 	}
 	for over() {
 		if limits.QueueOverflow == policy.DropNewest || o.waiting() == 0 {
@@ -95,7 +106,7 @@ func (o *outgoing) push(q queued, limits *policy.Limits) (dropped int) {
 		dropped++
 	}
 	o.queue = append(o.queue, q)
-	o.bytes += q.msg.size()
+	o.bytes += q.msg.size
 	return dropped
 }
 
@@ -104,7 +115,7 @@ func (o *outgoing) pop() queued {
 	q := o.queue[o.head]
 	o.queue[o.head] = queued{}
 	o.head++
-	o.bytes -= q.msg.size()
+	o.bytes -= q.msg.size
 	if o.head == len(o.queue) {
 		o.queue, o.head = o.queue[:0], 0
 	} else if o.head > 64 && o.head > len(o.queue)/2 {
@@ -145,12 +156,18 @@ func (o *outgoing) remove(i int) {
 	o.inflight = o.inflight[:len(o.inflight)-1]
 }
 
-// unsent is the first message in flight that was not sent on c yet.
-func (o *outgoing) unsent(c *conn) *sent {
-	for _, m := range o.inflight {
+// unsent is the first message in flight that was not sent on c yet, and how many
+// before it were: they are sent again in their order, so the others follow it.
+func (o *outgoing) unsent(c *conn) (m *sent, before int) {
+	for i, m := range o.inflight {
 		if m.conn != c {
-			return m
+			return m, i
 		}
 	}
-	return nil
+	return nil, len(o.inflight)
+}
+
+// resending reports whether something in flight was not sent on c yet.
+func (o *outgoing) resending(c *conn) bool {
+	return len(o.inflight) > 0 && o.inflight[len(o.inflight)-1].conn != c
 }

@@ -27,7 +27,6 @@ type publication struct {
 	in       *inbound
 	response topic.RoutedName // the Response Topic inside the organisation; zero: none
 	expires  time.Time        // zero: never
-	kept     bool             // to be retained
 	request  policy.Request
 
 	fromRetained bool // it was stored, and a new subscription asks for it
@@ -193,7 +192,7 @@ func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 	if r := b.authorise(ctx, p); r != nil {
 		return r
 	}
-	if p.kept {
+	if p.retain {
 		if r := b.retain(ctx, p); r != nil {
 			return r
 		}
@@ -255,7 +254,7 @@ func (b *Broker) authorise(ctx context.Context, p *publication) *refusal {
 		r.decision, r.onDeny = d, d.OnDeny
 		return r
 	}
-	p.kept = p.retain && d.Retain == policy.RetainKeep
+	p.retain = p.retain && d.Retain == policy.RetainKeep // stripped: nobody sees the flag
 	return nil
 }
 

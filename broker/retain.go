@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/cordon-mq/cordon/broker/route"
 	"github.com/cordon-mq/cordon/policy"
@@ -26,15 +27,15 @@ func (b *Broker) retain(ctx context.Context, p *publication) *refusal {
 	defer store.guarded.Unlock()
 	if len(p.payload) == 0 {
 		if old, had := store.names.Delete(p.in.routed); had {
-			store.guarded.bytes -= int64(old.size())
+			store.guarded.bytes -= int64(old.size)
 		}
 		return nil
 	}
 	m := p.stored()
 	old, had := store.names.Set(p.in.routed, m)
-	grown := int64(m.size())
+	grown := int64(m.size)
 	if had {
-		grown -= int64(old.size())
+		grown -= int64(old.size)
 	}
 	if grown > 0 && store.guarded.bytes+grown > most {
 		if had {
@@ -57,8 +58,21 @@ func (r *retained) forget(typ, id policy.ID) {
 			continue
 		}
 		if _, had := r.names.Delete(m.routed); had {
-			r.guarded.bytes -= int64(m.size())
+			r.guarded.bytes -= int64(m.size)
 		}
+	}
+}
+
+// drop removes one message, unless another has its place by now.
+func (r *retained) drop(m *stored) {
+	r.guarded.Lock()
+	defer r.guarded.Unlock()
+	switch now, had := r.names.Delete(m.routed); {
+	case !had:
+	case now != m:
+		r.names.Set(m.routed, now)
+	default:
+		r.guarded.bytes -= int64(m.size)
 	}
 }
 
@@ -67,11 +81,15 @@ func (r *retained) forget(typ, id policy.ID) {
 func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
 	sp := sub.session.space
 	for _, m := range sp.retained.names.Match(sub.routed) {
+		if m.expired(time.Now()) {
+			sp.retained.drop(m)
+			continue
+		}
 		name, ok := sub.spell(m.routed)
 		if !ok {
 			continue
 		}
-		t := target{session: sub.session, mount: sub.mount, subs: []*subscription{sub}, name: name}
+		t := target{session: sub.session, subs: []*subscription{sub}, name: name}
 		p := &publication{
 			space: sp, origin: m.origin, payload: m.payload, qos: m.qos, retain: true, props: m.props,
 			in: &inbound{routed: m.routed, levels: m.levels}, response: m.response, expires: m.expires,

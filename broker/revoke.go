@@ -42,6 +42,7 @@ type Change struct {
 // It is called after the change is committed: a connection that verifies its
 // credential meanwhile either is seen here or sees the change itself.
 func (b *Broker) Apply(ch Change) {
+	b.changes.Add(1) // first: whoever is connecting looks at it last
 	sp, err := b.space(ch.Org, ch.Incarnation)
 	if err != nil {
 		return
@@ -87,7 +88,8 @@ func (b *Broker) connsOf(org policy.OrgID, incarnation uint64) []*conn {
 	defer b.guarded.Unlock()
 	var list []*conn
 	for c := range b.guarded.conns {
-		if p := c.principal.Load(); p != nil && p.Org == org && p.Incarnation == incarnation {
+		// A principal fresh from its verifier may not know the incarnation yet.
+		if p := c.principal.Load(); p != nil && p.Org == org && (p.Incarnation == incarnation || p.Incarnation == 0) {
 			list = append(list, c)
 		}
 	}

@@ -60,7 +60,7 @@ func (c *conn) attach(ctx context.Context, st *standing, pk *wire.Connect, w *wi
 		case r != nil:
 			return r
 		case took != nil:
-			took.finish(ctx)
+			took.finish(ctx, c)
 			return nil
 		}
 	}
@@ -69,19 +69,25 @@ func (c *conn) attach(ctx context.Context, st *standing, pk *wire.Connect, w *wi
 // takeover is what attach leaves to do once the session's locks are free.
 type takeover struct {
 	s        *session
+	resumed  bool
 	old      *conn
 	standing *standing // what oldWill was left under
 	oldWill  *will
 }
 
-func (t *takeover) finish(ctx context.Context) {
+func (t *takeover) finish(ctx context.Context, c *conn) {
+	c.b.log.Info("connected", "org", t.s.space.key.org, "client", string(t.s.key.client),
+		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", t.resumed)
 	if t.old != nil {
 		t.old.end(ending{code: wire.SessionTakenOver, will: willNever}) // [MQTT-3.1.4-3]; the will is seen to here
 	}
 	if t.oldWill != nil {
 		t.s.space.b.fire(ctx, t.s, t.standing, t.oldWill)
 	}
-	t.s.schedule(t.s.standing.Load())
+	t.s.schedule()
+	// A change or an activation since this connection was judged did not find its
+	// session yet.
+	t.s.rejudge(ctx, t.s.space.b.changes.Load() != c.changes)
 	t.s.drain(ctx)
 }
 
@@ -108,13 +114,14 @@ func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Co
 
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
-	t := &takeover{s: s, old: s.conn.Load(), standing: before, oldWill: s.guarded.will}
+	t := &takeover{s: s, resumed: resumed, old: s.conn.Load(), standing: before, oldWill: s.guarded.will}
 	if resumed && t.oldWill != nil && t.oldWill.delay > 0 {
 		t.oldWill = nil // back in time [MQTT-3.1.3-9]
 	}
 	s.stopTimersLocked()
 	if !resumed {
-		s.guarded.out, s.guarded.in = outgoing{}, nil
+		// Whoever is draining goes on with what the new session has.
+		s.guarded.out, s.guarded.in = outgoing{draining: s.guarded.out.draining}, nil
 	}
 	s.guarded.out.window = windowFor(pk, st)
 	s.guarded.will = w
@@ -129,8 +136,6 @@ func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Co
 	}
 	c.established.Store(true)
 	s.conn.Store(c)
-	c.b.log.Info("connected", "org", s.space.key.org, "client", string(s.key.client),
-		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", resumed)
 	return t, nil
 }
 
@@ -150,6 +155,7 @@ func (s *session) detach(c *conn, fate willFate) {
 		return
 	}
 	s.conn.Store(nil)
+	defer s.space.b.log.Info("disconnected", "org", s.space.key.org, "client", string(s.key.client))
 	if s.guarded.dead {
 		s.guarded.Unlock()
 		return
@@ -172,7 +178,6 @@ func (s *session) detach(c *conn, fate willFate) {
 	}
 	s.guarded.Unlock()
 
-	s.space.b.log.Info("disconnected", "org", s.space.key.org, "client", string(s.key.client))
 	if w != nil && wait == 0 {
 		s.space.b.fire(context.Background(), s, s.standing.Load(), w)
 	}

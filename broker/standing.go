@@ -109,7 +109,7 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	s.rejudgeSubscriptions(ctx, old, st)
 	s.standing.Store(st)
 	s.rejudgeWill(ctx, st)
-	s.schedule(st)
+	s.schedule()
 	return st
 }
 
@@ -129,14 +129,15 @@ func (s *session) expel(old *standing, generation policy.Generation, r *refusal,
 }
 
 // schedule sets the timer for the next time a clock alone changes what the
-// session may do.
-func (s *session) schedule(st *standing) {
-	until := st.until
-	for _, sub := range s.subscriptions() {
-		until = earliest(until, sub.until)
-	}
+// session may do. It is called after each change of the standing or of a
+// subscription, and looks at what there is then.
+func (s *session) schedule() {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
+	until := s.standing.Load().until
+	for _, sub := range s.guarded.subs {
+		until = earliest(until, sub.until)
+	}
 	if s.guarded.judgeTimer != nil {
 		s.guarded.judgeTimer.Stop()
 		s.guarded.judgeTimer = nil

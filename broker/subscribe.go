@@ -10,8 +10,8 @@ import (
 	"github.com/cordon-mq/cordon/policy/topic"
 )
 
-// subscription is one filter of a session, as granted. It is immutable; another
-// SUBSCRIBE to the same filter replaces it whole.
+// subscription is one filter of a session, as granted. But for until it is
+// immutable; another SUBSCRIBE to the same filter replaces it whole.
 type subscription struct {
 	session *session
 	filter  topic.Filter
@@ -21,11 +21,21 @@ type subscription struct {
 	wanted  byte // QoS asked for
 	qos     byte // QoS granted
 	id      uint32
-	until   time.Time // when it is judged again; zero: never
+	until   time.Time // when it is judged again; zero: never. Guarded by the session's lock
 
 	noLocal, asPublished bool
 
-	dead atomic.Bool // removed or replaced: whatever still refers to it delivers nothing
+	dead atomic.Bool                  // removed or replaced: it delivers nothing by itself
+	heir atomic.Pointer[subscription] // what replaced it; set before dead
+}
+
+// living is sub or what has replaced it, and nil once it is removed. A message
+// that was gathered or queued for sub goes on to its heir.
+func (sub *subscription) living() *subscription {
+	for sub != nil && sub.dead.Load() {
+		sub = sub.heir.Load()
+	}
+	return sub
 }
 
 // subscriptionKey is what makes two SUBSCRIBEs the same subscription.
@@ -62,14 +72,13 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 			reason = r.publicReason()
 		}
 	}
-	st := s.standing.Load()
 	s.connectMu.Unlock()
 
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Suback{PacketID: pk.PacketID, Codes: codes, ReasonString: reason, MaxSize: c.maxOut}
 		c.out.commit(wire.AppendSuback(buf, c.version, &ack))
 	}
-	s.schedule(st)
+	s.schedule()
 	for _, g := range fresh {
 		if g.option.RetainHandling == 0 || g.option.RetainHandling == 1 && g.isNew { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
 			c.b.sendRetained(ctx, g.sub)
@@ -159,6 +168,7 @@ func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew
 	s.space.index.Add(sub.routed, sub)
 	if old != nil {
 		s.space.index.Remove(old.routed, old)
+		old.heir.Store(sub)
 		old.dead.Store(true)
 	}
 	return old == nil, nil
@@ -170,7 +180,7 @@ func (c *conn) handleUnsubscribe(pk *wire.Unsubscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
 	c.session.connectMu.Lock()
 	for i, written := range pk.Filters {
-		_, filter, err := topic.ParseSubscription(written)
+		share, filter, err := topic.ParseSubscription(written)
 		switch {
 		case err == topic.ErrShare:
 			codes[i] = wire.TopicFilterInvalid
@@ -178,7 +188,7 @@ func (c *conn) handleUnsubscribe(pk *wire.Unsubscribe) {
 			c.session.connectMu.Unlock()
 			c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
 			return
-		case !c.session.unsubscribe(subscriptionKey{filter}):
+		case share != "" || !c.session.unsubscribe(subscriptionKey{filter}):
 			codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
 		}
 	}
@@ -226,14 +236,18 @@ func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
 			s.unsubscribe(subscriptionKey{sub.filter})
 			r.detail = joinDetail(r.detail, "subscription removed")
 			b.logRefusal(s.space.key.org.String(), s.key.client, r)
-		case now.qos != sub.qos || now.until != sub.until || !old.mounts().Equal(st.mounts()):
+		case now.qos != sub.qos || !old.mounts().Equal(st.mounts()):
 			s.replace(sub, now)
+		default:
+			s.guarded.Lock()
+			sub.until = now.until
+			s.guarded.Unlock()
 		}
 	}
 }
 
-// replace puts now in the place of sub, with which queued messages move along
-// where they still have a spelling.
+// replace puts now in the place of sub. What was queued for sub goes to now,
+// where it still has a spelling.
 func (s *session) replace(sub, now *subscription) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
@@ -244,19 +258,6 @@ func (s *session) replace(sub, now *subscription) {
 	s.guarded.subs[key] = now
 	s.space.index.Add(now.routed, now)
 	s.space.index.Remove(sub.routed, sub)
+	sub.heir.Store(now)
 	sub.dead.Store(true)
-	moved := func(q *queued) {
-		for i := range q.subs {
-			if q.subs[i] == sub {
-				q.subs = append([]*subscription(nil), q.subs...) // shared with other sessions' copies of the list
-				q.subs[i] = now
-			}
-		}
-	}
-	for i := s.guarded.out.head; i < len(s.guarded.out.queue); i++ {
-		moved(&s.guarded.out.queue[i])
-	}
-	for _, m := range s.guarded.out.inflight {
-		moved(&m.queued)
-	}
 }

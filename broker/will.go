@@ -31,7 +31,8 @@ const (
 )
 
 // judgeWill judges the will of a CONNECT as a publish of that principal. A
-// denied one refuses the connect, or with on_deny drop is left out.
+// denied one refuses the connect, or is left out where the connect or the publish
+// answer says on_deny drop.
 func (c *conn) judgeWill(ctx context.Context, st *standing, pk *wire.Will) (*will, *refusal) {
 	if pk == nil {
 		return nil, nil
@@ -53,7 +54,7 @@ func (c *conn) judgeWill(ctx context.Context, st *standing, pk *wire.Will) (*wil
 	}
 	p := c.b.publication(c.space, sessionKey{}, st, w)
 	if r := c.b.authorise(ctx, p); r != nil {
-		if r.onDeny == policy.Drop {
+		if r.onDeny == policy.Drop || st.connect.OnDeny == policy.Drop {
 			c.b.logRefusal(c.org(), c.client.ID, r)
 			return nil, nil
 		}

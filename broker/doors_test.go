@@ -1,0 +1,104 @@
+package broker_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sources parses the Go files of a folder whose names satisfy want.
+func sources(t *testing.T, dir string, want func(name string) bool) map[string]*ast.File {
+	t.Helper()
+	packages, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool { return want(f.Name()) }, parser.SkipObjectResolution) //nolint:staticcheck // syntax alone is looked at
+	must(t, err)
+	files := map[string]*ast.File{}
+	for _, p := range packages {
+		for name, f := range p.Files {
+			files[name] = f
+		}
+	}
+	return files
+}
+
+// The doors of this package: what may be done by whom, and by nobody else. An
+// entry is how the source writes it, with the end of a selector or the name of a
+// composite literal.
+func TestDoors(t *testing.T) {
+	t.Parallel()
+	doors := map[string]struct {
+		why string
+		by  []string
+	}{
+		".admit":             {"whatever is published passes it", []string{"handlePublish", "fire"}},
+		".authorise":         {"admit asks it, and wills before they are due", []string{"admit", "judgeWill", "rejudgeWill"}},
+		"b.retain":           {"only what was admitted is kept", []string{"admit"}},
+		".retained.names":    {"what is retained is handed out through deliver", []string{"sendRetained"}},
+		".index.Match":       {"who subscribed is asked in one place", []string{"gather"}},
+		".deliver":           {"live and retained messages leave by it", []string{"admit", "sendRetained"}},
+		".clear":             {"each way out is judged by it", []string{"deliver", "clearQueued"}},
+		".clearQueued":       {"queued and resent messages leave by it", []string{"resendLocked", "sendNextLocked"}},
+		".transmit":          {"it takes what was cleared", []string{"deliver", "sendOrQueue", "resendLocked", "sendNextLocked"}},
+		"wire.AppendPublish": {"no message is written anywhere else", []string{"transmit"}},
+		"cleared{}":          {"the proof is made by clear alone", []string{"clear"}},
+		".mayReceive":        {"", []string{"clear"}},
+		".Decide":            {"a policy is asked where its answer is carried out", []string{"stand", "authorise", "authoriseSubscription", "mayReceive"}},
+		".sessions":          {"sessions are found by subject and client ID", []string{"newSpace", "session", "forget", "list"}},
+		".spaces":            {"a space is found by the organisation of a principal", []string{"New", "Shutdown", "space", "listSpaces", "close"}},
+	}
+	met := map[string][]string{}
+	files := sources(t, ".", func(name string) bool { return !strings.HasSuffix(name, "_test.go") })
+	for name, file := range files {
+		for _, decl := range file.Decls {
+			function, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(function, func(n ast.Node) bool {
+				written := ""
+				switch n := n.(type) {
+				case *ast.SelectorExpr:
+					written = types.ExprString(n)
+				case *ast.CompositeLit:
+					if n.Type != nil {
+						written = types.ExprString(n.Type) + "{}"
+					}
+				}
+				for door, rule := range doors {
+					if written != door && !(strings.HasPrefix(door, ".") && strings.HasSuffix(written, door)) {
+						continue
+					}
+					met[door] = append(met[door], function.Name.Name)
+					if !slices.Contains(rule.by, function.Name.Name) {
+						t.Errorf("%s: %s uses %s; only %v may: %s", name, function.Name.Name, door, rule.by, rule.why)
+					}
+				}
+				return true
+			})
+		}
+	}
+	for door, rule := range doors {
+		for _, by := range rule.by {
+			if !slices.Contains(met[door], by) {
+				t.Errorf("%s does not use %s any more", by, door)
+			}
+		}
+	}
+}
+
+// Retained messages are reached in one file.
+func TestRetainedStaysInItsFile(t *testing.T) {
+	t.Parallel()
+	for name, file := range sources(t, ".", func(name string) bool { return !strings.HasSuffix(name, "_test.go") && name != "retain.go" }) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "names" {
+				t.Errorf("%s uses %s", name, types.ExprString(s))
+			}
+			return true
+		})
+	}
+}
