@@ -6,8 +6,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/cordon-mq/cordon/broker/config"
 )
+
+// TestMain lets the test binary play the program: it is in the path of the
+// tests as cordon, and runs main when it is called by that name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cordon": main})
+}
 
 // result is what a command line came to.
 type result struct {

@@ -77,10 +77,14 @@ func describe[In, Out any](schemas huma.Registry, op *operation) *huma.Operation
 	if op.list {
 		one, most := 1.0, float64(maxLimit)
 		d.Parameters = append(d.Parameters,
-			&huma.Param{Name: "_limit", In: "query", Description: "Largest number of results.",
-				Schema: &huma.Schema{Type: huma.TypeInteger, Default: defaultLimit, Minimum: &one, Maximum: &most}},
-			&huma.Param{Name: "_bookmark", In: "query", Description: "Where the page before ended.",
-				Schema: &huma.Schema{Type: huma.TypeString}})
+			&huma.Param{
+				Name: "_limit", In: "query", Description: "Largest number of results.",
+				Schema: &huma.Schema{Type: huma.TypeInteger, Default: defaultLimit, Minimum: &one, Maximum: &most},
+			},
+			&huma.Param{
+				Name: "_bookmark", In: "query", Description: "Where the page before ended.",
+				Schema: &huma.Schema{Type: huma.TypeString},
+			})
 	}
 	if op.body {
 		d.RequestBody = &huma.RequestBody{

@@ -27,7 +27,7 @@ func (w *world) operator(method, path, body string, want int) reply {
 	return got
 }
 
-const defaultQuotas = `{"connections":10000,"sessions":20000,"subscriptions":200000,"publishRate":10000,"storedBytes":1073741824,"retainedBytes":67108864,"evaluationsRate":2000}`
+const defaultQuotas = `{"connections":100000,"sessions":200000,"subscriptions":1000000,"publishRate":1000000,"storedBytes":8589934592,"retainedBytes":1073741824,"evaluationsRate":100000}`
 
 func TestOperator(t *testing.T) {
 	t.Parallel()
@@ -70,7 +70,7 @@ func TestOperator(t *testing.T) {
 		t.Errorf("after resuming: %v", err)
 	}
 
-	changed := strings.Replace(strings.Replace(defaultQuotas, `"connections":10000`, `"connections":5`, 1), `"publishRate":10000`, `"publishRate":0.5`, 1)
+	changed := strings.Replace(strings.Replace(defaultQuotas, `"connections":100000`, `"connections":5`, 1), `"publishRate":1000000`, `"publishRate":0.5`, 1)
 	w.operator("PUT", "/organisations/third1/quotas", `{"connections":5,"publishRate":0.5,"sessions":null}`, http.StatusOK).wantJSON(t, view(false, changed))
 	for _, bad := range []string{`{"connections":0}`, `{"sessions":-1}`, `{"publishRate":1e300}`, `{"subscriptions":1.5}`, `{"storedBytes":"1"}`, `{"storedBytes":99999999999999999999}`} {
 		w.operator("PUT", "/organisations/third1/quotas", bad, http.StatusBadRequest).wantError(t, 400, "CUDRS0007E")
@@ -135,8 +135,17 @@ func TestOperatorToken(t *testing.T) {
 	}
 	basic := w.request("GET", "/", "").Header.Get("Authorization")
 	for _, bad := range [][]string{
-		nil, {""}, {"Bearer"}, {"Bearer "}, {operatorToken}, {"Basic " + operatorToken}, {basic}, {"Bearer " + operatorToken[1:]},
-		{"Bearer " + operatorToken + "0"}, {"Bearer " + strings.ToUpper(operatorToken)}, {"Bearer " + operatorToken, "Bearer " + operatorToken},
+		nil,
+		{""},
+		{"Bearer"},
+		{"Bearer "},
+		{operatorToken},
+		{"Basic " + operatorToken},
+		{basic},
+		{"Bearer " + operatorToken[1:]},
+		{"Bearer " + operatorToken + "0"},
+		{"Bearer " + strings.ToUpper(operatorToken)},
+		{"Bearer " + operatorToken, "Bearer " + operatorToken},
 		{"Bearer " + operatorToken + " "},
 	} {
 		got := list(bad...)

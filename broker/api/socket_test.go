@@ -14,7 +14,7 @@ import (
 // The whole way of a command line call: socket, operator's routes, answer.
 func TestControlSocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "cordon-api-")
+	dir, err := os.MkdirTemp("/tmp", "cordon-api-") //nolint:usetesting // the path of a socket has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,8 +25,8 @@ func TestControlSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: w.api.OperatorHandler()}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 
 	client, err := control.Dial(dir)

@@ -99,7 +99,7 @@ func TestEverythingAtOnce(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					if _, err := f.basic(seed.APIKey.Key, seed.APIToken); err != nil {
+					if _, err := f.VerifyBasic(ctx, seed.APIKey.Key, plugins.NewSecret([]byte(seed.APIToken))); err != nil {
 						t.Error(err)
 					}
 					if err := f.DeleteOrganisation(ctx, org); err != nil {

@@ -44,13 +44,14 @@ type Quotas struct {
 	EvaluationsRate float64 `json:"evaluationsRate"` // cold policy evaluations a second
 }
 
-// DefaultQuotas are those of a new organisation: room for a fleet of some
-// thousands of devices, and no organisation alone can fill a small machine.
+// DefaultQuotas are those of a new organisation: finite, and beyond what a small
+// machine can do, so that nobody meets them by chance. Operators of many
+// organisations lower them.
 func DefaultQuotas() Quotas {
 	return Quotas{
-		Connections: 10_000, Sessions: 20_000, Subscriptions: 200_000,
-		PublishRate: 10_000, StoredBytes: 1 << 30, RetainedBytes: 64 << 20,
-		EvaluationsRate: 2_000,
+		Connections: 100_000, Sessions: 200_000, Subscriptions: 1_000_000,
+		PublishRate: 1_000_000, StoredBytes: 8 << 30, RetainedBytes: 1 << 30,
+		EvaluationsRate: 100_000,
 	}
 }
 

@@ -99,9 +99,16 @@ func TestTokenVerifier(t *testing.T) {
 		}
 
 		for _, notMine := range [][2]string{
-			{"", "use-token-auth"}, {"d", "use-token-auth"}, {"x:acme01:sensor:d1", "use-token-auth"}, {"device", key},
-			{"d:acme01:sensor:d1", ""}, {"d:acme01:sensor:d1", key}, {"d:acme01:sensor", "somebody"},
-			{"a:acme01:app", "use-token-auth"}, {"a:acme01:app", "eyJhbGciOi"}, {"a:acme01:app", "a-acme01-short"},
+			{"", "use-token-auth"},
+			{"d", "use-token-auth"},
+			{"x:acme01:sensor:d1", "use-token-auth"},
+			{"device", key},
+			{"d:acme01:sensor:d1", ""},
+			{"d:acme01:sensor:d1", key},
+			{"d:acme01:sensor", "somebody"},
+			{"a:acme01:app", "use-token-auth"},
+			{"a:acme01:app", "eyJhbGciOi"},
+			{"a:acme01:app", "a-acme01-short"},
 		} {
 			if _, err := f.connect(ctx, notMine[0], notMine[1], device); !errors.Is(err, plugins.ErrNotMine) {
 				t.Errorf("%q as %q: %v, want ErrNotMine", notMine[0], notMine[1], err)

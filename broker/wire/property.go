@@ -196,7 +196,7 @@ func (p *properties) read(in *cursor, list Type) *Error {
 	}
 	switch {
 	case in.err != nil:
-		return nil
+		return nil //nolint:nilerr // in keeps the error for the caller
 	case !permitted(list, id):
 		return &Error{Code: misplaced(list), Reason: "property does not belong to this packet (MQTT 5 §2.2.2.2)"}
 	case id == propUser:

@@ -18,7 +18,7 @@ type host struct {
 	withOwn string // what the list must hold besides, if anything
 }
 
-var hosts = []host{ //nolint:gochecknoglobals // a table
+var hosts = []host{
 	{"CONNECT", `10 [ s"MQTT" 05 02 000a %s s"c" ]`, ""},
 	{"will", `10 [ s"MQTT" 05 06 000a [] s"c" %s s"w" s"p" ]`, ""},
 	{"PUBLISH", `30 [ s"a" %s "x" ]`, ""},
@@ -33,7 +33,7 @@ var hosts = []host{ //nolint:gochecknoglobals // a table
 }
 
 // The properties of MQTT 5 (table 2-4) with a value each, and the hosts where a client may write them.
-var properties = []struct { //nolint:gochecknoglobals // a table
+var properties = []struct {
 	name, id, value string
 	hosts           []string
 }{

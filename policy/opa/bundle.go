@@ -3,6 +3,7 @@ package opa
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -156,7 +157,7 @@ func merge(into, from map[string]any) (clash string) {
 
 func jsonPosition(f file, err error) *ast.Location {
 	at := &ast.Location{File: f.path}
-	if syntax, ok := err.(*json.SyntaxError); ok && syntax.Offset <= int64(len(f.text)) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset <= int64(len(f.text)) {
 		before := string(f.text[:max(syntax.Offset-1, 0)])
 		at.Row = strings.Count(before, "\n") + 1
 		at.Col = len(before) - strings.LastIndex(before, "\n")

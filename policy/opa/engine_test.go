@@ -176,11 +176,11 @@ func TestActivateWhileJudging(t *testing.T) {
 	judge := e.Judge(deviceFacts(t))
 	requests := []*policy.Request{publishTo(t, "iot-2/evt/a/fmt/json"), publishTo(t, "iot-2/evt/b/fmt/json")}
 
-	ctx, cancel := context.WithCancel(context.Background())
+	var stopped atomic.Bool
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
-			for i := worker; ctx.Err() == nil; i++ {
+			for i := worker; !stopped.Load(); i++ {
 				before := activated.Load()
 				d := judge.Decide(context.Background(), requests[i%2])
 				after := uint64(e.Generation())
@@ -198,7 +198,7 @@ func TestActivateWhileJudging(t *testing.T) {
 		activated.Store(uint64(e.Activate(bundles[(i+1)%2])))
 		judge.Decide(context.Background(), requests[0])
 	}
-	cancel()
+	stopped.Store(true)
 	wg.Wait()
 }
 

@@ -129,6 +129,7 @@ func (c *constant) input(r *policy.Request) ast.Value {
 
 	put(key.action, ast.StringTerm(r.Action.String()))
 	switch r.Action {
+	case policy.ActionNone, policy.ActionConnect: // nothing but the facts
 	case policy.ActionPublish, policy.ActionReceive:
 		put(key.topic, ast.StringTerm(r.Topic.String()))
 		put(key.levels, texts(r.Levels))

@@ -77,8 +77,11 @@ func drawRequest(t *rapid.T) *policy.Request {
 		r.Will = rapid.Bool().Draw(t, "will")
 		r.Size = rapid.IntRange(0, 2).Draw(t, "size")
 		r.Device = rapid.SampledFrom([]*policy.Device{
-			nil, {Type: "t", ID: "d"}, {Type: "t", ID: "d", Registered: true, Status: "enabled"},
-			{Type: "t", ID: "e", Registered: true}, {Type: "t", ID: "e", Registered: true, Groups: []string{"g"}},
+			nil,
+			{Type: "t", ID: "d"},
+			{Type: "t", ID: "d", Registered: true, Status: "enabled"},
+			{Type: "t", ID: "e", Registered: true},
+			{Type: "t", ID: "e", Registered: true, Groups: []string{"g"}},
 		}).Draw(t, "device")
 		if rapid.Bool().Draw(t, "has properties") {
 			expiry := uint32(rapid.IntRange(0, 1).Draw(t, "expiry"))

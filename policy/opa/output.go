@@ -66,6 +66,7 @@ func decode(action policy.Action, v ast.Value) (answer, error) {
 		a.Limits = policy.DefaultLimits()
 	case policy.ActionSubscribe:
 		a.MaxQoS = 2
+	case policy.ActionNone, policy.ActionPublish, policy.ActionReceive, policy.ActionAdminister: // zero values
 	}
 	o, ok := v.(ast.Object)
 	if !ok {

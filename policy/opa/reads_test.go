@@ -52,10 +52,14 @@ func TestReads(t *testing.T) {
 		"other rule":           {map[string]string{"publish": "decision := {\"allow\": true} if ok\n\nok if input.qos == 1\n\nunused if input.size == 1"}, readQoS, false},
 		"helper package":       {map[string]string{"publish": "import data.cordon.own\n\ndecision := {\"allow\": true} if own.ok", "own": `ok if input.size > 1`}, readSize, false},
 		"helper function":      {map[string]string{"publish": "import data.cordon.own\n\ndecision := {\"allow\": true} if own.f(1)", "own": `f(x) if input.qos > x`}, readQoS, false},
-		"helper by name": {map[string]string{"publish": "decision := {\"allow\": true} if {\n\tsome p\n\tdata.cordon.own[p]\n}",
-			"own": "a if input.size > 1\n\nb if input.will"}, readSize | readWill, false},
-		"helper document": {map[string]string{"publish": "decision := {\"allow\": true} if count(data.cordon.own) == 1",
-			"own": `a if input.size > 1`}, readSize, false},
+		"helper by name": {map[string]string{
+			"publish": "decision := {\"allow\": true} if {\n\tsome p\n\tdata.cordon.own[p]\n}",
+			"own":     "a if input.size > 1\n\nb if input.will",
+		}, readSize | readWill, false},
+		"helper document": {map[string]string{
+			"publish": "decision := {\"allow\": true} if count(data.cordon.own) == 1",
+			"own":     `a if input.size > 1`,
+		}, readSize, false},
 		"input replaced":         {map[string]string{"publish": "decision := {\"allow\": true} if ok with input as {\"qos\": 1}\n\nok if input.qos == 1"}, readAll, false},
 		"one field replaced":     {map[string]string{"publish": "decision := {\"allow\": true} if ok with input.qos as 1\n\nok if input.qos == input.size"}, readQoS | readSize, false},
 		"function replaced":      {map[string]string{"publish": "decision := {\"allow\": true} if f(1) with f as g\n\nf(x) if x == 2\n\ng(x) if input.size == x"}, readSize, false},

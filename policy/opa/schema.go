@@ -57,8 +57,8 @@ func (s *shapes) apply(c *ast.Compiler) *ast.Compiler {
 	for pkg, schema := range s.input {
 		ref := ast.SchemaRootRef.Append(ast.StringTerm("cordon")).Append(ast.StringTerm(pkg))
 		set.Put(ref, schema)
-		annotations[ast.DefaultRootRef.Append(ast.StringTerm("cordon")).Append(ast.StringTerm(pkg)).String()] =
-			&ast.SchemaAnnotation{Path: ast.InputRootRef, Schema: ref}
+		judged := ast.DefaultRootRef.Append(ast.StringTerm("cordon")).Append(ast.StringTerm(pkg))
+		annotations[judged.String()] = &ast.SchemaAnnotation{Path: ast.InputRootRef, Schema: ref}
 	}
 	return c.WithSchemas(set).WithUseTypeCheckAnnotations(true).
 		WithStageAfterID(ast.StageParseMetadataBlocks, ast.CompilerStageDefinition{

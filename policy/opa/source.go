@@ -36,8 +36,6 @@ type file struct {
 
 func (f file) isModule() bool { return path.Ext(f.path) == ".rego" }
 
-func (f file) isTest() bool { return strings.HasSuffix(f.path, "_test.rego") }
-
 func (f file) isData() bool {
 	switch path.Base(f.path) {
 	case "data.json", "data.yaml", "data.yml":

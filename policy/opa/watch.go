@@ -135,7 +135,7 @@ func (w *watch) watchFolders() {
 	_ = fs.WalkDir(os.DirFS(w.dir), ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil || name == ".":
-			return nil
+			return nil //nolint:nilerr // the poll finds what cannot be watched
 		case strings.HasPrefix(entry.Name(), "."):
 			if entry.IsDir() {
 				return fs.SkipDir

@@ -62,6 +62,7 @@ func Allowed(a policy.Action) *policy.Decision {
 		d.Retain = policy.RetainKeep
 	case policy.ActionSubscribe:
 		d.MaxQoS = 2
+	case policy.ActionNone, policy.ActionReceive, policy.ActionAdminister: // to be allowed is all
 	}
 	return d
 }

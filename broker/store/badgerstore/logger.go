@@ -24,5 +24,6 @@ func (l quietLogger) log(level slog.Level, format string, args []any) {
 	if l.logger == nil || !l.logger.Enabled(context.Background(), level) {
 		return
 	}
-	l.logger.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+	message := "badger: " + strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.logger.Log(context.Background(), level, message) //nolint:sloglint // the words are Badger's
 }
