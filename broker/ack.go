@@ -9,7 +9,7 @@ import (
 
 // handleAck carries out PUBACK, PUBREC and PUBCOMP for messages to the client,
 // and PUBREL for messages from it. The two have packet IDs of their own.
-func (c *conn) handleAck(pk *wire.Ack) {
+func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 	if pk.Kind == wire.TypePubrel {
 		c.release(pk.PacketID)
 		return
@@ -37,7 +37,7 @@ func (c *conn) handleAck(pk *wire.Ack) {
 	more := o.resending(c) || o.waiting() > 0 && o.room(c)
 	s.guarded.Unlock()
 	if more {
-		s.drain(context.Background())
+		s.drain(ctx)
 	}
 }
 

@@ -173,6 +173,16 @@ func (b *Broker) enter() bool {
 	return true
 }
 
+// background runs f in a goroutine that Shutdown waits for; not at all once it began.
+func (b *Broker) background(f func()) {
+	if b.enter() {
+		go func() {
+			defer b.work.Done()
+			f()
+		}()
+	}
+}
+
 func (b *Broker) addConn(c *conn) bool {
 	b.guarded.Lock()
 	defer b.guarded.Unlock()

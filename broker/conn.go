@@ -31,11 +31,15 @@ type conn struct {
 	session   *session                         // nil before CONNACK
 	changes   uint64                           // Broker.changes before the principal was read
 
-	keepAlive time.Duration // read deadline; 0: none
-	aliases   map[uint16]string
+	keepAlive time.Duration     // read deadline; 0: none
+	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
 	pub       publication // reused by every PUBLISH
-	topicBuf  []byte      // scratch of transmit, guarded by out
+
+	// Guarded by out.
+	topicBuf   []byte // scratch of transmit
+	aliasMax   uint16 // aliases towards the client
+	aliasesOut map[string]uint16
 
 	established atomic.Bool // CONNACK is in the outbox
 	closing     atomic.Bool
@@ -153,11 +157,11 @@ func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 	case *wire.Publish:
 		c.handlePublish(ctx, pk)
 	case *wire.Ack:
-		c.handleAck(pk)
+		c.handleAck(ctx, pk)
 	case *wire.Subscribe:
 		c.handleSubscribe(ctx, pk)
 	case *wire.Unsubscribe:
-		c.handleUnsubscribe(pk)
+		c.handleUnsubscribe(ctx, pk)
 	case *wire.Pingreq:
 		if buf, ok := c.out.begin(0); ok {
 			c.out.commit(wire.AppendPingresp(buf))

@@ -17,7 +17,7 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	no := func(cause policy.Cause, detail string) *refusal {
 		return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
 	}
-	c.maxOut, c.problem = pk.MaximumPacketSize, pk.RequestProblemInfo
+	c.maxOut, c.problem, c.aliasMax = pk.MaximumPacketSize, pk.RequestProblemInfo, outboundAliases(pk)
 	id, err := policy.ParseClientID(pk.ClientID)
 	if err != nil {
 		return no(policy.CauseClientID, err.Error())
@@ -144,9 +144,8 @@ func accept(st *standing, pk *wire.Connect, present bool, assigned string, maxPa
 	ack := &wire.Connack{
 		SessionPresent: present, AssignedClientID: assigned,
 		ReceiveMaximum: receiveMaximum, TopicAliasMaximum: topicAliasMaximum,
-		MaximumPacketSize:  uint32(maxPacket),
-		HasSharedAvailable: true, SharedAvailable: false,
-		MaxSize: pk.MaximumPacketSize,
+		MaximumPacketSize: uint32(maxPacket),
+		MaxSize:           pk.MaximumPacketSize,
 	}
 	if most := st.connect.Limits.QoSMax; most < 2 {
 		ack.HasMaximumQoS, ack.MaximumQoS = true, most

@@ -17,12 +17,13 @@ type target struct {
 	session *session
 	subs    []*subscription
 	name    topic.Name // how the client spells it
+	group   *group     // a shared subscription; then all else is chosen per message
 }
 
 // targets returns who receives what in names, from memory while the index has
 // not changed.
 func (sp *space) targets(in *inbound) []target {
-	generation := sp.index.Generation()
+	generation := sp.generation()
 	if in.hasTargets && in.targetsAt == generation {
 		return in.targets
 	}
@@ -32,26 +33,27 @@ func (sp *space) targets(in *inbound) []target {
 }
 
 func gather(sp *space, routed topic.RoutedName) []target {
-	type group struct {
+	type by struct {
 		session *session
 		mount   string
 	}
 	var targets []target
-	place := make(map[group]int)
+	place := make(map[by]int)
 	sp.index.Match(routed, func(sub *subscription) {
 		name, ok := sub.spell(routed)
 		if !ok {
 			return
 		}
-		g := group{sub.session, sub.mount.Client}
-		i, met := place[g]
+		at := by{sub.session, sub.mount.Client}
+		i, met := place[at]
 		if !met {
 			i = len(targets)
-			place[g] = i
+			place[at] = i
 			targets = append(targets, target{session: sub.session, name: name})
 		}
 		targets[i].subs = append(targets[i].subs, sub)
 	})
+	sp.shared.Match(routed, func(g *group) { targets = append(targets, target{group: g}) })
 	return targets
 }
 
@@ -173,6 +175,9 @@ func (s *session) mayReceive(ctx context.Context, st *standing, name topic.Name,
 // deliver is the only way a new message leaves: live from admit, or retained
 // from a subscribe. It reports whether the session has it, sent or queued.
 func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
+	if t.group != nil {
+		return b.deliverShared(ctx, t.group, p, nil)
+	}
 	s := t.session
 	c := s.conn.Load()
 	if c == nil { // judged when it is sent
@@ -361,10 +366,16 @@ func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishPropert
 	}
 	c.topicBuf = append(c.topicBuf[:0], out.name.String()...)
 	pk.Topic = c.topicBuf
-	if c.maxOut > 0 && wire.SizePublish(c.version, &pk) > int(c.maxOut) {
+	if c.maxOut > 0 && wire.SizePublish(c.version, &pk)+aliasBytes > int(c.maxOut) {
 		c.out.commit(buf)
 		c.skip(id)
 		return true
+	}
+	if alias, known := c.aliasFor(out.name.String()); alias != 0 {
+		pk.TopicAlias = alias
+		if known {
+			pk.Topic = nil
+		}
 	}
 	c.b.stats.deliveriesOut.Add(1)
 	c.out.commit(wire.AppendPublish(buf, c.version, &pk))

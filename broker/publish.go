@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/wire"
@@ -217,7 +218,7 @@ func (b *Broker) authorise(ctx context.Context, p *publication) *refusal {
 		return &refusal{action: policy.ActionPublish, cause: cause, code: code, topic: p.name.String()}
 	}
 	switch {
-	case in.err == topic.ErrNoMount:
+	case errors.Is(in.err, topic.ErrNoMount):
 		return no(policy.CauseTopic, wire.NotAuthorized)
 	case in.err != nil:
 		r := no(policy.CauseTopic, wire.TopicNameInvalid)
@@ -319,11 +320,11 @@ func (sp *space) deviceAt(ctx context.Context, at *topic.DeviceLevels, levels []
 	}
 	typ, err := policy.ParseID("type", levels[at.Type])
 	if err != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // what is no ID names no device
 	}
 	id, err := policy.ParseID("id", levels[at.ID])
 	if err != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // what is no ID names no device
 	}
 	return sp.b.registry.DeviceFacts(ctx, sp.key.org, typ, id)
 }

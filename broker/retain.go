@@ -79,6 +79,9 @@ func (r *retained) drop(m *stored) {
 // sendRetained delivers what is retained for a new subscription, through the
 // same door as everything else.
 func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
+	if sub.group != nil {
+		return // a shared subscription gets none when it begins (MQTT 5 §4.8.2)
+	}
 	sp := sub.session.space
 	for _, m := range sp.retained.names.Match(sub.routed) {
 		if m.expired(time.Now()) {

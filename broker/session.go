@@ -73,6 +73,7 @@ type takeover struct {
 	old      *conn
 	standing *standing // what oldWill was left under
 	oldWill  *will
+	owed     []queued // shared messages of the session that was begun anew
 }
 
 func (t *takeover) finish(ctx context.Context, c *conn) {
@@ -84,6 +85,7 @@ func (t *takeover) finish(ctx context.Context, c *conn) {
 	if t.oldWill != nil {
 		t.s.space.b.fire(ctx, t.s, t.standing, t.oldWill)
 	}
+	t.s.handOver(ctx, t.owed, false)
 	t.s.schedule()
 	// A change or an activation since this connection was judged did not find its
 	// session yet.
@@ -120,6 +122,7 @@ func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Co
 	}
 	s.stopTimersLocked()
 	if !resumed {
+		t.owed = s.owedLocked(true, anyGroup)
 		// Whoever is draining goes on with what the new session has.
 		s.guarded.out, s.guarded.in = outgoing{draining: s.guarded.out.draining}, nil
 	}
@@ -173,10 +176,15 @@ func (s *session) detach(c *conn, fate willFate) {
 	} else if w != nil {
 		s.guarded.willTimer = s.after(wait, s.fireDelayed)
 	}
+	var owed []queued
+	if expiry > 0 {
+		owed = s.owedLocked(true, func(g *group) bool { return g.others(s) })
+	}
 	if expiry > 0 && expiry < neverExpires {
 		s.guarded.expiryTimer = s.after(expiry, s.endIfOffline)
 	}
 	s.guarded.Unlock()
+	s.handOver(context.Background(), owed, true)
 
 	if w != nil && wait == 0 {
 		s.space.b.fire(context.Background(), s, s.standing.Load(), w)
@@ -228,6 +236,9 @@ func (s *session) endLocked() {
 	if s.isDead() {
 		return
 	}
+	s.guarded.Lock()
+	owed := s.owedLocked(true, anyGroup)
+	s.guarded.Unlock()
 	s.dropSubscriptions()
 	s.guarded.Lock()
 	s.guarded.dead = true
@@ -236,6 +247,9 @@ func (s *session) endLocked() {
 	s.guarded.will, s.guarded.out, s.guarded.in = nil, outgoing{}, nil
 	s.guarded.Unlock()
 	s.space.forget(s)
+	if len(owed) > 0 {
+		s.space.b.background(func() { s.handOver(context.Background(), owed, false) })
+	}
 	if w != nil && s.conn.Load() == nil && st != nil { // a delayed will fires when its session ends
 		s.space.b.fireLater(s, st, w)
 	}

@@ -21,7 +21,9 @@ type spaceKey struct {
 type space struct {
 	b        *Broker
 	key      spaceKey
-	index    route.Index[*subscription]
+	index    route.Index[*subscription] // ordinary subscriptions
+	shared   route.Index[*group]        // shared ones
+	groups   groups
 	retained retained
 	closes   closeMemory
 
@@ -56,6 +58,30 @@ func newSpace(b *Broker, key spaceKey) *space {
 	sp.guarded.sessions = make(map[sessionKey]*session)
 	return sp
 }
+
+// add enters a subscription where messages find it: in the index, or in its group.
+func (sp *space) add(sub *subscription) {
+	if sub.share != "" {
+		sp.join(sub)
+		return
+	}
+	sp.index.Add(sub.routed, sub)
+}
+
+// remove takes a subscription out again.
+func (sp *space) remove(sub *subscription) {
+	if sub.group != nil {
+		sp.leaveGroup(sub)
+		return
+	}
+	sp.index.Remove(sub.routed, sub)
+}
+
+// subscriptions is how many there are in the organisation.
+func (sp *space) subscriptions() int { return sp.index.Len() + int(sp.groups.count.Load()) }
+
+// generation changes with what gather finds: both parts only ever grow.
+func (sp *space) generation() uint64 { return sp.index.Generation() + sp.shared.Generation() }
 
 // limits returns the organisation's quotas, from the registry after a change.
 // Without an answer from there nothing new is accepted.

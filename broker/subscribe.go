@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ type subscription struct {
 	wanted  byte // QoS asked for
 	qos     byte // QoS granted
 	id      uint32
+	named   string    // share name as the client wrote it; empty for an ordinary filter
+	share   string    // share name inside the organisation: named, or that of the connect answer
+	group   *group    // of a shared one, once it is entered
 	until   time.Time // when it is judged again; zero: never. Guarded by the session's lock
 
 	noLocal, asPublished bool
@@ -39,7 +43,12 @@ func (sub *subscription) living() *subscription {
 }
 
 // subscriptionKey is what makes two SUBSCRIBEs the same subscription.
-type subscriptionKey struct{ filter topic.Filter }
+type subscriptionKey struct {
+	share  string
+	filter topic.Filter
+}
+
+func (sub *subscription) key() subscriptionKey { return subscriptionKey{sub.named, sub.filter} }
 
 // handleSubscribe judges each filter by itself and answers them together.
 func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
@@ -100,7 +109,7 @@ func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscripti
 	}
 	share, filter, err := topic.ParseSubscription(option.Filter)
 	switch {
-	case err == topic.ErrShare:
+	case errors.Is(err, topic.ErrShare):
 		return no(policy.CauseTopic, wire.TopicFilterInvalid, policy.Refuse, err.Error())
 	case err != nil: // malformed: there is no such filter in MQTT
 		return no(policy.CauseTopic, wire.MalformedPacket, policy.Close, err.Error())
@@ -108,14 +117,11 @@ func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscripti
 		return no(policy.CauseProtocol, wire.ProtocolError, policy.Close, "no local on a shared subscription")
 	}
 	sub := &subscription{
-		session: s, filter: filter, wanted: option.QoS, id: id,
+		session: s, filter: filter, named: share, wanted: option.QoS, id: id,
 		noLocal: option.NoLocal, asPublished: option.RetainAsPublished,
 	}
-	if r := s.authoriseSubscription(ctx, st, sub, share); r != nil {
+	if r := s.authoriseSubscription(ctx, st, sub); r != nil {
 		return nil, false, r
-	}
-	if share != "" {
-		return no(policy.CauseNotSupported, wire.SharedSubscriptionsNotSupported, policy.Refuse, "shared subscriptions are not offered")
 	}
 	isNew, r := s.enter(ctx, sub, st.limits().SubscriptionsMax)
 	if r != nil {
@@ -125,11 +131,11 @@ func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscripti
 }
 
 // authoriseSubscription maps and judges sub under st, and fills in what was granted.
-func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *subscription, share string) *refusal {
+func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *subscription) *refusal {
 	routed, mount, err := st.mounts().InFilter(sub.filter)
 	if err != nil {
 		code := wire.NotAuthorized
-		if err == topic.ErrTooLong || err == topic.ErrTooDeep {
+		if errors.Is(err, topic.ErrTooLong) || errors.Is(err, topic.ErrTooDeep) {
 			code = wire.TopicFilterInvalid
 		}
 		return &refusal{
@@ -138,13 +144,16 @@ func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *
 		}
 	}
 	d := st.judge.Decide(ctx, &policy.Request{
-		Action: policy.ActionSubscribe, Filter: sub.filter, Levels: routed.Levels(), QoS: sub.wanted, Share: share,
+		Action: policy.ActionSubscribe, Filter: sub.filter, Levels: routed.Levels(), QoS: sub.wanted, Share: sub.named,
 	})
 	if !d.Allow {
 		return denied(policy.ActionSubscribe, d, sub.filter.String())
 	}
 	sub.mounts, sub.routed, sub.mount, sub.until = st.mounts(), routed, mount, d.Until
 	sub.qos = min(sub.wanted, d.MaxQoS, st.limits().QoSMax)
+	if sub.share = sub.named; sub.share == "" {
+		sub.share = connectShare(st.connect.Share)
+	}
 	return nil
 }
 
@@ -152,12 +161,12 @@ func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *
 // the same filter. The new one is entered first, so that no message falls
 // between the two; a message that meets both is delivered once.
 func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew bool, r *refusal) {
-	key := subscriptionKey{sub.filter}
+	key := sub.key()
 	quota := s.space.limits(ctx).Subscriptions
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	old := s.guarded.subs[key]
-	if old == nil && (len(s.guarded.subs) >= most || s.space.index.Len() >= quota) {
+	if old == nil && (len(s.guarded.subs) >= most || s.space.subscriptions() >= quota) {
 		cause := policy.CauseLimit
 		if len(s.guarded.subs) < most {
 			cause = policy.CauseQuota
@@ -165,9 +174,9 @@ func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew
 		return false, &refusal{action: policy.ActionSubscribe, cause: cause, topic: sub.filter.String()}
 	}
 	s.guarded.subs[key] = sub
-	s.space.index.Add(sub.routed, sub)
+	s.space.add(sub)
 	if old != nil {
-		s.space.index.Remove(old.routed, old)
+		s.space.remove(old)
 		old.heir.Store(sub)
 		old.dead.Store(true)
 	}
@@ -176,47 +185,54 @@ func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew
 
 // handleUnsubscribe removes filters. No policy is asked: whoever subscribed may
 // always stop.
-func (c *conn) handleUnsubscribe(pk *wire.Unsubscribe) {
+func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
+	var owed []queued
 	c.session.connectMu.Lock()
 	for i, written := range pk.Filters {
 		share, filter, err := topic.ParseSubscription(written)
 		switch {
-		case err == topic.ErrShare:
+		case errors.Is(err, topic.ErrShare):
 			codes[i] = wire.TopicFilterInvalid
 		case err != nil:
 			c.session.connectMu.Unlock()
 			c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
 			return
-		case share != "" || !c.session.unsubscribe(subscriptionKey{filter}):
-			codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
+		default:
+			sub := c.session.unsubscribe(subscriptionKey{share, filter})
+			if sub == nil {
+				codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
+			} else if sub.group != nil {
+				owed = append(owed, c.session.owed(sub.group)...)
+			}
 		}
 	}
 	c.session.connectMu.Unlock()
+	c.session.handOver(ctx, owed, false)
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Unsuback{PacketID: pk.PacketID, Codes: codes, MaxSize: c.maxOut}
 		c.out.commit(wire.AppendUnsuback(buf, c.version, &ack))
 	}
 }
 
-// unsubscribe takes one subscription out and reports whether there was one.
-func (s *session) unsubscribe(key subscriptionKey) bool {
+// unsubscribe takes one subscription out and returns it, nil if there was none.
+func (s *session) unsubscribe(key subscriptionKey) *subscription {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	sub := s.guarded.subs[key]
 	if sub == nil {
-		return false
+		return nil
 	}
 	delete(s.guarded.subs, key)
 	sub.dead.Store(true)
-	s.space.index.Remove(sub.routed, sub)
-	return true
+	s.space.remove(sub)
+	return sub
 }
 
 // dropSubscriptions ends all of them; connectMu is held.
 func (s *session) dropSubscriptions() {
 	for _, sub := range s.subscriptions() {
-		s.unsubscribe(subscriptionKey{sub.filter})
+		s.unsubscribe(sub.key())
 	}
 }
 
@@ -227,16 +243,16 @@ func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
 	b := s.space.b
 	for _, sub := range s.subscriptions() {
 		now := &subscription{
-			session: s, filter: sub.filter, wanted: sub.wanted, id: sub.id,
+			session: s, filter: sub.filter, named: sub.named, wanted: sub.wanted, id: sub.id,
 			noLocal: sub.noLocal, asPublished: sub.asPublished,
 		}
-		r := s.authoriseSubscription(ctx, st, now, "")
+		r := s.authoriseSubscription(ctx, st, now)
 		switch {
 		case r != nil:
-			s.unsubscribe(subscriptionKey{sub.filter})
+			s.unsubscribe(sub.key())
 			r.detail = joinDetail(r.detail, "subscription removed")
 			b.logRefusal(s.space.key.org.String(), s.key.client, r)
-		case now.qos != sub.qos || !old.mounts().Equal(st.mounts()):
+		case now.qos != sub.qos || now.share != sub.share || !old.mounts().Equal(st.mounts()):
 			s.replace(sub, now)
 		default:
 			s.guarded.Lock()
@@ -251,13 +267,13 @@ func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
 func (s *session) replace(sub, now *subscription) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
-	key := subscriptionKey{sub.filter}
+	key := sub.key()
 	if s.guarded.subs[key] != sub {
 		return
 	}
 	s.guarded.subs[key] = now
-	s.space.index.Add(now.routed, now)
-	s.space.index.Remove(sub.routed, sub)
+	s.space.add(now)
+	s.space.remove(sub)
 	sub.heir.Store(now)
 	sub.dead.Store(true)
 }

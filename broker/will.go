@@ -100,12 +100,7 @@ func (b *Broker) fire(ctx context.Context, s *session, st *standing, w *will) {
 // fireLater fires from where a session's lock is held: delivering may have to
 // judge other sessions, and two of them must not wait for each other.
 func (b *Broker) fireLater(s *session, st *standing, w *will) {
-	if b.enter() {
-		go func() {
-			defer b.work.Done()
-			b.fire(context.Background(), s, st, w)
-		}()
-	}
+	b.background(func() { b.fire(context.Background(), s, st, w) })
 }
 
 // fireDelayed fires the will whose delay has passed without a return.

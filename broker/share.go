@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cordon-mq/cordon/policy/topic"
+)
+
+// groupKey names a shared subscription inside an organisation: the share name
+// and the filter as it is routed, so that members with different mounts share
+// what they mean and not what they write.
+type groupKey struct {
+	share  string
+	filter topic.RoutedFilter
+}
+
+// group is one shared subscription: each message goes to one of its members
+// (MQTT 5 §4.8.2).
+type group struct {
+	key  groupKey
+	turn atomic.Uint32
+	// members is replaced whole; groups.guarded serialises who replaces it.
+	members atomic.Pointer[[]*subscription]
+}
+
+// groups are the shared subscriptions of one organisation.
+type groups struct {
+	guarded struct {
+		sync.Mutex
+		byKey map[groupKey]*group
+	}
+	count atomic.Int64 // members of all groups
+}
+
+// connectShare is the share name of a connect answer as a group's. The control
+// character keeps it apart from every name that a client can write.
+func connectShare(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "\x00" + name
+}
+
+// join makes sub a member of its group, which is made with its first one.
+func (sp *space) join(sub *subscription) {
+	sp.groups.guarded.Lock()
+	defer sp.groups.guarded.Unlock()
+	key := groupKey{sub.share, sub.routed}
+	g := sp.groups.guarded.byKey[key]
+	if g == nil {
+		if sp.groups.guarded.byKey == nil {
+			sp.groups.guarded.byKey = make(map[groupKey]*group)
+		}
+		g = &group{key: key}
+		g.members.Store(&[]*subscription{})
+		sp.groups.guarded.byKey[key] = g
+		sp.shared.Add(sub.routed, g)
+	}
+	members := append(slices.Clone(*g.members.Load()), sub)
+	g.members.Store(&members)
+	sub.group = g
+	sp.groups.count.Add(1)
+}
+
+// leaveGroup takes sub out of its group, which ends with its last member.
+func (sp *space) leaveGroup(sub *subscription) {
+	sp.groups.guarded.Lock()
+	defer sp.groups.guarded.Unlock()
+	g := sub.group
+	members := slices.DeleteFunc(slices.Clone(*g.members.Load()), func(m *subscription) bool { return m == sub })
+	g.members.Store(&members)
+	sp.groups.count.Add(-1)
+	if len(members) == 0 {
+		delete(sp.groups.guarded.byKey, g.key)
+		sp.shared.Remove(g.key.filter, g)
+	}
+}
+
+// deliverShared hands p to one member: in turn among those that are online and
+// may receive it; with none of them, at QoS 1 and 2, it waits in the session of
+// one that is offline. It never goes to a member that may not have it.
+func (b *Broker) deliverShared(ctx context.Context, g *group, p *publication, except *session) bool {
+	members := *g.members.Load()
+	if len(members) == 0 {
+		return false
+	}
+	first := int(g.turn.Add(1))
+	for i := range members {
+		sub := members[(first+i)%len(members)]
+		c := sub.session.conn.Load()
+		if sub.session == except || c == nil || c.closing.Load() {
+			continue
+		}
+		name, ok := sub.spell(p.in.routed)
+		if !ok {
+			continue
+		}
+		if b.deliver(ctx, &target{session: sub.session, subs: []*subscription{sub}, name: name}, p) {
+			return true
+		}
+	}
+	for i := range members {
+		sub := members[(first+i)%len(members)]
+		if sub.session != except && sub.session.conn.Load() == nil && sub.session.enqueue([]*subscription{sub}, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// handOver gives the shared messages that s still owes its client to other
+// members: those that wait and, at QoS 1, those that were sent and never
+// acknowledged. A QoS 2 message stays with whom it was sent to [MQTT-4.8.2-4],
+// [MQTT-4.8.2-5]. Where the session stays, it keeps what nobody else takes.
+func (s *session) handOver(ctx context.Context, owed []queued, keeps bool) {
+	for i := range owed {
+		q := &owed[i]
+		m := q.msg
+		p := &publication{
+			space: s.space, origin: m.origin, payload: m.payload, qos: m.qos, retain: m.retain, props: m.props,
+			in: &inbound{routed: m.routed, levels: m.levels}, response: m.response, expires: m.expires, copied: m,
+		}
+		if s.space.b.deliverShared(ctx, q.subs[0].group, p, s) || !keeps {
+			continue
+		}
+		s.guarded.Lock()
+		if !s.guarded.dead {
+			s.pushLocked(*q)
+		}
+		s.guarded.Unlock()
+	}
+}
+
+// owedLocked takes the shared messages that s owes its client out of it, in
+// their order, where want says so of their group; inFlight includes those that
+// were sent at QoS 1. The session's lock is held.
+func (s *session) owedLocked(inFlight bool, want func(*group) bool) (owed []queued) {
+	if s.space.groups.count.Load() == 0 {
+		return nil
+	}
+	o := &s.guarded.out
+	takes := func(q *queued) bool {
+		return len(q.subs) == 1 && q.subs[0].group != nil && want(q.subs[0].group)
+	}
+	o.inflight = slices.DeleteFunc(o.inflight, func(m *sent) bool {
+		take := inFlight && !m.released && m.qos == 1 && takes(&m.queued)
+		if take {
+			owed = append(owed, m.queued)
+		}
+		return take
+	})
+	var rest []queued
+	for o.waiting() > 0 {
+		if q := o.pop(); takes(&q) {
+			owed = append(owed, q)
+		} else {
+			rest = append(rest, q)
+		}
+	}
+	for _, q := range rest {
+		o.queue = append(o.queue, q)
+		o.bytes += q.msg.size
+	}
+	return owed
+}
+
+// owed takes what waits for a group out of s: the client unsubscribed from it.
+// What was sent is completed [MQTT-3.10.4-3].
+func (s *session) owed(g *group) []queued {
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	return s.owedLocked(false, func(other *group) bool { return other == g })
+}
+
+// others reports whether the group has a member that is online, beside s.
+func (g *group) others(s *session) bool {
+	return slices.ContainsFunc(*g.members.Load(), func(sub *subscription) bool {
+		c := sub.session.conn.Load()
+		return sub.session != s && c != nil && !c.closing.Load()
+	})
+}
+
+func anyGroup(*group) bool { return true }
