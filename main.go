@@ -32,8 +32,28 @@ const (
 type commandLine struct {
 	Serve   serveCmd   `cmd:"" help:"Run the broker."`
 	Init    initCmd    `cmd:"" help:"Make an organisation and print its first credentials."`
+	Pub     pubCmd     `cmd:"" help:"Publish messages."`
+	Sub     subCmd     `cmd:"" help:"Print the messages of a subscription."`
 	Policy  policyCmd  `cmd:"" help:"Write, check and test policy bundles."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Help helpFlag `help:"Show help of the command."`
+}
+
+// helpFlag is kong's own help flag but for its letter: -h is the host of pub and
+// sub.
+type helpFlag bool
+
+// IgnoreDefault keeps kong from setting it from anything but the command line.
+func (helpFlag) IgnoreDefault() {}
+
+// BeforeReset prints help, whatever else is missing; kong calls it.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	ctx.Kong.Exit(0)
+	return nil
 }
 
 // BeforeResolve lets the environment and the configuration file fill the flags
@@ -64,6 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, lookup co
 	parser, err := kong.New(&commandLine{},
 		kong.Name("cordon"),
 		kong.Description("An MQTT broker for fleets that belong to many organisations."),
+		kong.NoDefaultHelp(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),

@@ -9,6 +9,8 @@
 //     earlier one refused.
 //  3. The principal's organisation comes from the verifier. Whoever asked checks
 //     that everything else which names an organisation agrees with it.
+//  4. A principal names its verifier. The names "token", "certificate" and
+//     "anonymous" belong to the built-in ones: no plugin can have one.
 //
 // A verifier authenticates. What the principal may do is the policy's answer.
 //

@@ -25,6 +25,15 @@ type Verifier interface {
 	Verify(ctx context.Context, c *Credential) (policy.Principal, error)
 }
 
+// OrgVerifier is a Verifier that serves the organisation that the policy names
+// beside it.
+type OrgVerifier interface {
+	Verifier
+	// ForOrg returns the verifier of org's principals and no other's. It is cheap,
+	// for it is asked at every connect.
+	ForOrg(org policy.OrgID) Verifier
+}
+
 // Refusal is ErrBad or ErrUnavailable with the cause for the log. It never
 // holds a secret.
 type Refusal struct {
