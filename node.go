@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,6 +26,10 @@ import (
 	"github.com/cordon-mq/cordon/rego"
 )
 
+// evaluationTime bounds one policy evaluation. It is wall time: enough for one
+// that takes microseconds to survive a machine that is busy otherwise.
+const evaluationTime = time.Second
+
 // node is one running Cordon: every part, in the order they were started.
 type node struct {
 	cfg config.Config
@@ -41,8 +43,7 @@ type node struct {
 	caFile   string // empty with a certificate of the operator's own
 	tour     *tour
 
-	mqtts, mqtt *listen.Listener // nil when off
-	https       net.Listener
+	mqtts, mqtt, https *listen.Listener // nil when off
 
 	work   sync.WaitGroup // the goroutines of this file
 	failed chan error     // the first listener that stopped by itself
@@ -50,8 +51,8 @@ type node struct {
 }
 
 // startNode opens the data folder and builds every part; listen opens the doors.
-func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr io.Writer) (n *node, err error) {
-	n = &node{cfg: cfg, log: log, failed: make(chan error, 4)}
+func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr io.Writer) (_ *node, err error) {
+	n := &node{cfg: cfg, log: log, failed: make(chan error, 4)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.stop())
@@ -73,6 +74,7 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 		Decider: n.engine,
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
+			{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
 		}),
 		Registry: brokerRegistry{n.registry},
 	})
@@ -203,7 +205,7 @@ func (n *node) every(interval time.Duration, f func()) {
 // openPolicy loads the bundle to start with. One with problems does not start:
 // there is no earlier one to go on with.
 func (n *node) openPolicy(ctx context.Context, stderr io.Writer) error {
-	n.engine = opa.New(opa.Options{Log: n.log, Schemas: rego.Schemas()})
+	n.engine = opa.New(opa.Options{Log: n.log, Schemas: rego.Schemas(), Timeout: evaluationTime})
 	source := rego.Bundle()
 	if n.cfg.Policy != "" {
 		source = os.DirFS(n.cfg.Policy)
@@ -237,88 +239,4 @@ func (n *node) openAPI() error {
 		Registry: n.registry, Decider: n.engine, OperatorToken: token,
 	})
 	return err
-}
-
-// listen opens every door, and only then serves any of them: a port that is
-// taken leaves nothing half open.
-func (n *node) listen() error {
-	var err error
-	if n.cfg.MQTTS != config.Off {
-		if n.mqtts, err = n.listenMQTT("mqtts", n.cfg.MQTTS, n.tls.Clone()); err != nil {
-			return err
-		}
-	}
-	if n.cfg.MQTT != config.Off {
-		if n.mqtt, err = n.listenMQTT("mqtt", n.cfg.MQTT, nil); err != nil {
-			return err
-		}
-	}
-	if n.cfg.HTTPS != config.Off {
-		if n.https, err = net.Listen("tcp", n.cfg.HTTPS); err != nil {
-			return fmt.Errorf("https: %w", err)
-		}
-		secure := n.tls.Clone()
-		secure.NextProtos = []string{"h2", "http/1.1"}
-		n.serveHTTP(tls.NewListener(n.https, secure), n.api.Handler())
-	}
-	door, err := control.Listen(n.cfg.Data)
-	if err != nil {
-		return err
-	}
-	n.serveHTTP(door, n.api.OperatorHandler())
-	for _, l := range []*listen.Listener{n.mqtts, n.mqtt} {
-		if l != nil {
-			n.work.Go(func() { n.report(l.Serve(n.broker.Serve)) })
-		}
-	}
-	return nil
-}
-
-func (n *node) listenMQTT(name, address string, secure *tls.Config) (*listen.Listener, error) {
-	l, err := listen.Listen(listen.Config{Name: name, Address: address, TLS: secure, Log: n.log})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	n.onStop(l.Close)
-	return l, nil
-}
-
-// serveHTTP serves l until stop. Its limits are against clients that trickle.
-func (n *node) serveHTTP(l net.Listener, h http.Handler) {
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
-		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}
-	n.onStop(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
-		defer cancel()
-		return server.Shutdown(ctx)
-	})
-	n.work.Go(func() { n.report(server.Serve(l)) })
-}
-
-// report passes on the error of a listener that was not told to stop.
-func (n *node) report(err error) {
-	if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-		select {
-		case n.failed <- err:
-		default:
-		}
-	}
-}
-
-// addresses are the real ones, for the ready line.
-func (n *node) addresses() []any {
-	var attrs []any
-	if n.mqtts != nil {
-		attrs = append(attrs, slog.String("mqtts", n.mqtts.Addr().String()))
-	}
-	if n.https != nil {
-		attrs = append(attrs, slog.String("https", n.https.Addr().String()))
-	}
-	if n.mqtt != nil {
-		attrs = append(attrs, slog.String("mqtt", n.mqtt.Addr().String()))
-	}
-	return attrs
 }

@@ -33,15 +33,15 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
+	if err := n.listen(); err != nil {
+		return errors.Join(err, n.stop())
+	}
+	// After the listeners: tokens are shown once, so none may be made by a start
+	// that fails.
 	if cfg.Demo {
 		if err := n.demo(ctx, std.out, cfg.DemoReset); err != nil {
 			return errors.Join(err, n.stop())
 		}
-	}
-	if err := n.listen(); err != nil {
-		return errors.Join(err, n.stop())
-	}
-	if cfg.Demo {
 		n.printTour(std.out)
 	}
 	log.Info("ready", n.addresses()...)

@@ -32,7 +32,7 @@ func (b *Broker) stand(ctx context.Context, p *policy.Principal, client *policy.
 	generation := b.decider.Generation() // read before evaluating: an activation in between makes it stale
 	facts := &policy.Facts{Principal: p, Org: org, Client: client}
 	judge := b.decider.Judge(facts)
-	d := judge.Decide(ctx, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
+	d := decide(ctx, judge, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
 	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
 	st.until = earliest(d.Until, d.ExpiresAt, p.ExpiresAt)
 	if d.Allow && (d.Roles != nil || d.Groups != nil) {
@@ -47,6 +47,16 @@ func (b *Broker) stand(ctx context.Context, p *policy.Principal, client *policy.
 		st.judge = b.decider.Judge(st.facts)
 	}
 	return st, nil
+}
+
+// decide asks the judge, and once more if it ran out of time: on a machine that
+// is overloaded for a moment, a session should not lose what it may have.
+func decide(ctx context.Context, judge policy.Judge, r *policy.Request) *policy.Decision {
+	d := judge.Decide(ctx, r)
+	if d.Cause == policy.CauseTimeout {
+		d = judge.Decide(ctx, r)
+	}
+	return d
 }
 
 // expired reports whether the proof or the decision has run out for good, as

@@ -143,7 +143,7 @@ func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *
 			topic: sub.filter.String(), detail: err.Error(),
 		}
 	}
-	d := st.judge.Decide(ctx, &policy.Request{
+	d := decide(ctx, st.judge, &policy.Request{
 		Action: policy.ActionSubscribe, Filter: sub.filter, Levels: routed.Levels(), QoS: sub.wanted, Share: sub.named,
 	})
 	if !d.Allow {

@@ -1,6 +1,9 @@
 package config
 
-import "path/filepath"
+import (
+	"net/netip"
+	"path/filepath"
+)
 
 // Off closes a listener when it stands in place of an address.
 const Off = "off"
@@ -30,6 +33,31 @@ type Config struct {
 	MQTTS string `name:"mqtts" placeholder:"ADDR" default:":8883" help:"MQTT over TLS: HOST:PORT, or off."`
 	HTTPS string `name:"https" placeholder:"ADDR" default:":8443" help:"REST, HTTP messaging and WebSocket: HOST:PORT, or off."`
 	MQTT  string `name:"mqtt" placeholder:"ADDR" default:"off" help:"MQTT without TLS: HOST:PORT, or off."`
+
+	// WSOrigin are the web origins whose pages may connect over WebSocket:
+	// SCHEME://HOST, HOST, with a * for anything, or * alone for any. Default
+	// none: only pages of the host they connect to. Programs are not concerned.
+	WSOrigin []string `name:"ws-origin" placeholder:"ORIGIN" help:"Web origin that may use WebSocket, beside the own host; repeatable."`
+
+	// ProxyProtocol are the networks, or single addresses, of proxies whose
+	// connections start with a PROXY protocol header on every listener. Default
+	// none: a header would let anybody choose an address.
+	ProxyProtocol []string `name:"proxy-protocol" placeholder:"CIDR" help:"Network of proxies that send PROXY protocol headers; repeatable."`
+
+	// MaxConnections bounds the connections of all listeners; more wait in the
+	// kernel. Default 0: the limit on open files less 256 for everything else.
+	MaxConnections int `name:"max-connections" placeholder:"N" default:"0" help:"Connections at one time; 0: as many as open files allow."`
+
+	// MaxPending bounds the connections that are not authenticated, of all
+	// addresses and of one; more are closed. Loopback addresses have no limit of
+	// their own. Default 8192, which take 250 MB at worst, and 256.
+	MaxPending           int `name:"max-pending" placeholder:"N" default:"8192" help:"Connections not yet authenticated at one time."`
+	MaxPendingPerAddress int `name:"max-pending-per-address" placeholder:"N" default:"256" help:"The same for one IPv4 address or IPv6 /64."`
+
+	// ConnectRate bounds the connections per second of one address, with a burst
+	// of five seconds' worth. Default 100, for a site behind one address; a fleet
+	// behind the address of one carrier needs more.
+	ConnectRate int `name:"connect-rate-per-address" placeholder:"N" default:"100" help:"New connections per second of one IPv4 address or IPv6 /64."`
 
 	// Policy is a folder whose bundle replaces the built-in one. Default
 	// empty: the built-in policies.
@@ -68,7 +96,22 @@ func Defaults() Config {
 		MQTT:      Off,
 		LogFormat: "text",
 		LogLevel:  "info",
+
+		MaxPending:           8192,
+		MaxPendingPerAddress: 256,
+		ConnectRate:          100,
 	}
+}
+
+// Proxies are the networks of a valid c's ProxyProtocol.
+func (c Config) Proxies() []netip.Prefix {
+	networks := make([]netip.Prefix, 0, len(c.ProxyProtocol))
+	for _, text := range c.ProxyProtocol {
+		if network, ok := parseNetwork(text); ok {
+			networks = append(networks, network)
+		}
+	}
+	return networks
 }
 
 // Effective returns a valid c with what settings imply for others filled in:

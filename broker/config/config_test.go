@@ -1,7 +1,10 @@
 package config
 
 import (
+	"net/netip"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -18,8 +21,15 @@ func TestDefaultTagsSayWhatDefaultsSays(t *testing.T) {
 	t.Parallel()
 	defaults := reflect.ValueOf(Defaults())
 	for field, value := range defaults.Fields() {
-		if tag := field.Tag.Get("default"); value.Kind() == reflect.String && tag != value.String() {
+		tag := field.Tag.Get("default")
+		if value.Kind() == reflect.String && tag != value.String() {
 			t.Errorf("%s: tag says %q, Defaults says %q", field.Name, tag, value)
+		}
+		if value.Kind() == reflect.Int && tag != strconv.FormatInt(value.Int(), 10) {
+			t.Errorf("%s: tag says %q, Defaults says %d", field.Name, tag, value.Int())
+		}
+		if value.Kind() == reflect.Slice && (tag != "" || value.Len() > 0) {
+			t.Errorf("%s: a list starts empty", field.Name)
 		}
 		if value.Kind() == reflect.Bool && value.Bool() {
 			t.Errorf("%s: a switch starts off", field.Name)
@@ -56,7 +66,22 @@ func TestValidate(t *testing.T) {
 		{"the demonstration on loopback hosts", func(c *Config) {
 			c.Demo, c.MQTTS, c.HTTPS, c.MQTT = true, "127.8.0.1:8883", "[::1]:8443", "localhost:0"
 		}, nil},
+		{"origins of every form", func(c *Config) {
+			c.WSOrigin = []string{"*", "https://a.example", "http://localhost:3000", "*.b.example", "https://*.c.example:*", "127.0.0.1:8080"}
+		}, nil},
+		{"proxies of every form", func(c *Config) { c.ProxyProtocol = []string{"10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"} }, nil},
+		{"as many connections as fit", func(c *Config) { c.MaxConnections = 0 }, nil},
 
+		{"an origin with a path", func(c *Config) { c.WSOrigin = []string{"https://a.example/x"} }, []string{`ws-origin: "https://a.example/x"`}},
+		{"an origin of another scheme", func(c *Config) { c.WSOrigin = []string{"ftp://a.example"} }, []string{`ws-origin: "ftp://a.example"`}},
+		{"an origin that is a pattern", func(c *Config) { c.WSOrigin = []string{"[a-z].example", "a?.example"} }, []string{"ws-origin: ", "ws-origin: "}},
+		{"an origin with nobody", func(c *Config) { c.WSOrigin = []string{"https://", "null:x"} }, []string{"ws-origin: ", "ws-origin: "}},
+		{"a proxy by name", func(c *Config) { c.ProxyProtocol = []string{"proxy.example"} }, []string{`proxy-protocol: "proxy.example"`}},
+		{"a proxy in the IPv6 form of IPv4", func(c *Config) { c.ProxyProtocol = []string{"::ffff:10.0.0.1"} }, []string{"proxy-protocol: "}},
+		{"a proxy with a zone", func(c *Config) { c.ProxyProtocol = []string{"fe80::1%eth0"} }, []string{"proxy-protocol: "}},
+		{"limits out of range", func(c *Config) {
+			c.MaxConnections, c.MaxPending, c.MaxPendingPerAddress, c.ConnectRate = -1, 0, 0, limitMax+1
+		}, []string{"max-connections: -1", "max-pending: 0", "max-pending-per-address: 0", "connect-rate-per-address: 10000001"}},
 		{"no data folder", func(c *Config) { c.Data = "" }, []string{"data: names no folder"}},
 		{"no domain", func(c *Config) { c.Domain = "" }, []string{`domain: ""`}},
 		{"a domain in capitals", func(c *Config) { c.Domain = "Example.org" }, []string{`domain: "Example.org"`}},
@@ -81,7 +106,7 @@ func TestValidate(t *testing.T) {
 		{"the demonstration on a foreign address", func(c *Config) { c.Demo, c.MQTT = true, "192.0.2.1:1883" }, []string{`mqtt: "192.0.2.1:1883" is not a loopback`}},
 		{"the demonstration on a name", func(c *Config) { c.Demo, c.HTTPS = true, "localhost.example.org:8443" }, []string{`https: "localhost.example.org:8443" is not a loopback`}},
 		{"all problems at once", func(c *Config) {
-			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true}
+			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1}
 		}, []string{"data: ", "domain: ", "tls-key: ", "mqtts: ", "log-format: ", "log-level: ", "demo-reset: "}},
 	}
 	for _, test := range tests {
@@ -138,5 +163,14 @@ func TestEffective(t *testing.T) {
 				t.Errorf("is not valid any more: %v", err)
 			}
 		})
+	}
+}
+
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	got := Config{ProxyProtocol: []string{"10.1.2.3/8", "192.0.2.1", "2001:db8::1"}}.Proxies()
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128")}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

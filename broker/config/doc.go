@@ -8,6 +8,9 @@
 //     (tls-cert).
 //   - A flag wins over the environment, the environment over the file, the file
 //     over the default. A variable that is set but empty counts as not set.
+//   - A list is a flag given several times, a variable with commas, or a YAML
+//     list. Sources do not add up: the strongest one that states a list states
+//     all of it.
 //   - The file is read strictly: an unknown field, a value of another type, an
 //     anchor or a second document is an error that names file:line:col. All
 //     errors of a file are reported together.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -35,7 +36,7 @@ func File(path string) (Settings, error) {
 // error has one line per problem, each starting with path:line:col.
 //
 // It walks the parsed document instead of decoding it: the file is one flat
-// mapping of plain values, so anchors, tags, merges and nesting are problems
+// mapping of plain values and lists of texts, so anchors, tags, merges and nesting are problems
 // rather than features, and every problem can be told at once.
 func Parse(path string, data []byte) (Settings, error) {
 	if len(data) > fileMax {
@@ -80,10 +81,8 @@ func parseMapping(path string, body ast.Node) (Settings, error) {
 			err = fmt.Errorf("unknown field %q; the fields are %s", name, names(known))
 		case name == "config":
 			err = errors.New("a configuration file cannot name another one")
-		case known[i].isBool:
-			value, err = boolValue(entry.Value)
 		default:
-			value, err = textValue(entry.Value)
+			value, err = known[i].kind.value(entry.Value)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", position(path, entry.Key), err))
@@ -95,6 +94,20 @@ func parseMapping(path string, body ast.Node) (Settings, error) {
 		return nil, errors.Join(problems...)
 	}
 	return stated, nil
+}
+
+// value reads what stands after the colon.
+func (k kind) value(node ast.Node) (any, error) {
+	switch k {
+	case truth:
+		return boolValue(node)
+	case number:
+		return numberValue(node)
+	case list:
+		return listValue(node)
+	default:
+		return textValue(node)
+	}
 }
 
 func textValue(node ast.Node) (string, error) {
@@ -113,9 +126,37 @@ func boolValue(node ast.Node) (bool, error) {
 	return truth.Value, nil
 }
 
-func names(list []setting) string {
-	all := make([]string, 0, len(list))
-	for _, s := range list {
+func numberValue(node ast.Node) (int, error) {
+	wrong := errors.New("want a whole number")
+	if _, ok := node.(*ast.IntegerNode); !ok {
+		return 0, wrong
+	}
+	n, err := strconv.Atoi(node.GetToken().Value)
+	if err != nil {
+		return 0, wrong
+	}
+	return n, nil
+}
+
+func listValue(node ast.Node) ([]string, error) {
+	sequence, ok := node.(*ast.SequenceNode)
+	if !ok {
+		return nil, errors.New("want a list of texts")
+	}
+	elements := make([]string, 0, len(sequence.Values))
+	for _, value := range sequence.Values {
+		element, err := textValue(value)
+		if err != nil {
+			return nil, fmt.Errorf("in the list: %w", err)
+		}
+		elements = append(elements, element)
+	}
+	return elements, nil
+}
+
+func names(known []setting) string {
+	all := make([]string, 0, len(known))
+	for _, s := range known {
 		if s.name != "config" {
 			all = append(all, s.name)
 		}

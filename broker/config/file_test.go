@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -28,6 +29,10 @@ func TestParse(t *testing.T) {
 		{"quotes", "domain: \"example.org\" # ours\n\"https\": ':0'\n", Settings{"domain": "example.org", "https": ":0"}},
 		{"flow style", "{mqtt: off, demo: false}", Settings{"mqtt": "off", "demo": false}},
 		{"an empty text", "policy: ''\n", Settings{"policy": ""}},
+		{"a number", "max-pending: 100\n", Settings{"max-pending": 100}},
+		{"a list", "ws-origin:\n  - https://a.example\n  - '*.b.example'\n", Settings{"ws-origin": []string{"https://a.example", "*.b.example"}}},
+		{"a list in flow style", "proxy-protocol: [10.0.0.0/8]\n", Settings{"proxy-protocol": []string{"10.0.0.0/8"}}},
+		{"an empty list", "ws-origin: []\n", Settings{"ws-origin": []string{}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -36,7 +41,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !maps.Equal(got, test.want) {
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
@@ -57,6 +62,12 @@ func TestParseRefuses(t *testing.T) {
 		{"another file", "config: other.yaml\n", []string{"cordon.yaml:1:1: a configuration file cannot"}},
 		{"a number for a text", "mqtts: 8883\n", []string{"cordon.yaml:1:1: want a text"}},
 		{"a text for a switch", "demo: yes\n", []string{"cordon.yaml:1:1: want true or false"}},
+		{"a text for a number", "max-pending: '100'\n", []string{"cordon.yaml:1:1: want a whole number"}},
+		{"a fraction for a number", "max-pending: 1.5\n", []string{"cordon.yaml:1:1: want a whole number"}},
+		{"a number beyond all", "max-pending: 99999999999999999999\n", []string{"cordon.yaml:1:1: want a whole number"}},
+		{"a text for a list", "ws-origin: https://a.example\n", []string{"cordon.yaml:1:1: want a list of texts"}},
+		{"a list of numbers", "proxy-protocol: [10]\n", []string{"cordon.yaml:1:1: in the list: want a text"}},
+		{"a list in a list", "ws-origin: [[a]]\n", []string{"cordon.yaml:1:1: in the list: want a text"}},
 		{"no value", "policy:\n", []string{"cordon.yaml:1:1: want a text"}},
 		{"a nested value", "data:\n  dir: x\n", []string{"cordon.yaml:1:1: want a text"}},
 		{"an anchor", "data: &a x\n", []string{"cordon.yaml:1:1: want a text"}},
@@ -112,13 +123,13 @@ func TestFile(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "data: x\n", "mqtt: off\ndemo: true\n", "a: &a b\nc: *a\n", "- x\n", "data: [\n", "x: |\n y\n", "? a\n: b\n",
-		"data: x\n---\ndata: y\n", "\ufeffdata: x\n", "data: \"\\u0000\"\n", "{demo: false}", "<<: {}\n", "data: !!binary aGk=\n",
+		"data: x\n---\ndata: y\n", "\ufeffdata: x\n", "data: \"\\u0000\"\n", "{demo: false}", "<<: {}\n", "max-pending: 7\nws-origin: [a, '*']\n", "data: !!binary aGk=\n",
 	} {
 		f.Add([]byte(seed))
 	}
-	known := map[string]bool{}
+	known := map[string]kind{}
 	for _, s := range settings() {
-		known[s.name] = s.isBool
+		known[s.name] = s.kind
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		stated, err := Parse("f.yaml", data)
@@ -132,8 +143,11 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for name, value := range stated {
-			isBool, ok := known[name]
-			if _, is := value.(bool); !ok || is != isBool || name == "config" {
+			want, ok := known[name]
+			got := map[reflect.Type]kind{
+				reflect.TypeFor[string](): text, reflect.TypeFor[bool](): truth, reflect.TypeFor[int](): number, reflect.TypeFor[[]string](): list,
+			}[reflect.TypeOf(value)]
+			if !ok || got != want || name == "config" {
 				t.Errorf("%s = %v (%T)", name, value, value)
 			}
 			if text, is := value.(string); is && utf8.Valid(data) && !utf8.ValidString(text) {

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
 )
 
 // Settings is what one source states: values by the name of the setting, each
-// already of the setting's type (string or bool).
+// already of the setting's type (string, bool, int or []string).
 type Settings map[string]any
 
 // Lookup finds a variable of the environment, as os.LookupEnv does. It is a
@@ -19,18 +20,29 @@ type Lookup func(name string) (value string, ok bool)
 
 // setting is one field of Config as its tags describe it.
 type setting struct {
-	name   string
-	isBool bool
+	name string
+	kind kind
 }
+
+// kind is the type of a setting.
+type kind uint8
+
+const (
+	text   kind = iota // string
+	truth              // bool
+	number             // int
+	list               // []string
+)
 
 // settings lists the fields of Config in their order.
 func settings() []setting {
 	t := reflect.TypeFor[Config]()
-	list := make([]setting, 0, t.NumField())
+	all := make([]setting, 0, t.NumField())
+	kinds := map[reflect.Kind]kind{reflect.Bool: truth, reflect.Int: number, reflect.Slice: list} // else text
 	for field := range t.Fields() {
-		list = append(list, setting{name: field.Tag.Get("name"), isBool: field.Type.Kind() == reflect.Bool})
+		all = append(all, setting{name: field.Tag.Get("name"), kind: kinds[field.Type.Kind()]})
 	}
-	return list
+	return all
 }
 
 // EnvName returns the variable of a setting: CORDON_TLS_CERT for tls-cert.
@@ -38,29 +50,54 @@ func EnvName(name string) string {
 	return "CORDON_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// Environment reads the settings that lookup has. A variable that is set but
-// empty counts as not set; CORDON_ variables that are no setting are left
-// alone, because container platforms make such names up themselves.
+// Environment reads the settings that lookup has; the elements of a list stand
+// between commas. A variable that is set but empty counts as not set; CORDON_
+// variables that are no setting are left alone, because container platforms make
+// such names up themselves.
 func Environment(lookup Lookup) (Settings, error) {
 	stated := Settings{}
 	var problems []error
 	for _, s := range settings() {
-		text, ok := lookup(EnvName(s.name))
-		if !ok || text == "" {
+		written, ok := lookup(EnvName(s.name))
+		if !ok || written == "" {
 			continue
 		}
-		switch {
-		case !s.isBool:
-			stated[s.name] = text
-		case text == "true" || text == "1":
-			stated[s.name] = true
-		case text == "false" || text == "0":
-			stated[s.name] = false
-		default:
-			problems = append(problems, fmt.Errorf("%s: %q is neither true nor false", EnvName(s.name), text))
+		value, err := s.kind.parse(written)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", EnvName(s.name), err))
+			continue
 		}
+		stated[s.name] = value
 	}
 	return stated, errors.Join(problems...)
+}
+
+// parse reads the value of a variable.
+func (k kind) parse(s string) (any, error) {
+	switch k {
+	case truth:
+		switch s {
+		case "true", "1":
+			return true, nil
+		case "false", "0":
+			return false, nil
+		}
+		return nil, fmt.Errorf("%q is neither true nor false", s)
+	case number:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a whole number", s)
+		}
+		return n, nil
+	case list:
+		elements := strings.Split(s, ",")
+		for i, element := range elements {
+			elements[i] = strings.TrimSpace(element)
+		}
+		return elements, nil
+	default:
+		return s, nil
+	}
 }
 
 // AddSources lets the environment and the configuration file fill the flags
@@ -122,5 +159,13 @@ func (s Settings) Validate(*kong.Application) error { return nil }
 
 // Resolve answers kong with the value of a flag, nil where the source has none.
 func (s Settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	return s[flag.Name], nil
+	elements, ok := s[flag.Name].([]string)
+	if !ok {
+		return s[flag.Name], nil
+	}
+	values := make([]any, len(elements)) // kong takes no other list
+	for i, element := range elements {
+		values[i] = element
+	}
+	return values, nil
 }

@@ -4,6 +4,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,16 +93,50 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// Sources of a list do not add up: the strongest one states all of it.
+func TestPrecedenceOfLists(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "ws-origin: [file.example, both.example]\nmax-pending: 3\n")
+	tests := []struct {
+		name    string
+		env     map[string]string
+		args    []string
+		origins []string
+		pending int
+	}{
+		{"default", nil, nil, nil, 8192},
+		{"file", nil, []string{"--config", file}, []string{"file.example", "both.example"}, 3},
+		{"environment over file", map[string]string{"CORDON_WS_ORIGIN": "env.example, both.example", "CORDON_MAX_PENDING": "4"}, []string{"--config", file}, []string{"env.example", "both.example"}, 4},
+		{"flags over environment", map[string]string{"CORDON_WS_ORIGIN": "env.example", "CORDON_MAX_PENDING": "4"}, []string{"--config", file, "--ws-origin=a.example", "--ws-origin", "b.example", "--max-pending=5"}, []string{"a.example", "b.example"}, 5},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parse(t, test.env, append([]string{"serve"}, test.args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got.Serve.WSOrigin, test.origins) || got.Serve.MaxPending != test.pending {
+				t.Errorf("got origins %q and %d pending, want %q and %d", got.Serve.WSOrigin, got.Serve.MaxPending, test.origins, test.pending)
+			}
+		})
+	}
+}
+
 // Every setting can come from every source, under its one name.
 func TestEverySettingFromEverySource(t *testing.T) {
 	t.Parallel()
 	value := map[string]string{
 		"data": "d", "domain": "d.example", "tls-cert": "c.pem", "tls-key": "k.pem", "mqtts": ":1", "https": ":2", "mqtt": ":3",
 		"policy": "p", "plugins": "g", "log-format": "json", "log-level": "debug", "demo": "true", "demo-reset": "true",
+		"ws-origin": "https://a.example,*.b.example", "proxy-protocol": "10.0.0.0/8,192.0.2.1",
+		"max-connections": "5", "max-pending": "6", "max-pending-per-address": "7", "connect-rate-per-address": "8",
 	}
 	want := Config{
 		Data: "d", Domain: "d.example", TLSCert: "c.pem", TLSKey: "k.pem", MQTTS: ":1", HTTPS: ":2", MQTT: ":3",
 		Policy: "p", Plugins: "g", LogFormat: "json", LogLevel: "debug", Demo: true, DemoReset: true,
+		WSOrigin: []string{"https://a.example", "*.b.example"}, ProxyProtocol: []string{"10.0.0.0/8", "192.0.2.1"},
+		MaxConnections: 5, MaxPending: 6, MaxPendingPerAddress: 7, ConnectRate: 8,
 	}
 	var lines strings.Builder
 	args := []string{"serve"}
@@ -113,23 +149,27 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		if !ok {
 			t.Fatalf("the test has no value for %s", s.name)
 		}
-		lines.WriteString(s.name + ": " + text + "\n")
+		inFile := text
+		if s.kind == list {
+			inFile = "['" + strings.ReplaceAll(text, ",", "', '") + "']"
+		}
+		lines.WriteString(s.name + ": " + inFile + "\n")
 		args = append(args, "--"+s.name+"="+text)
 		environment[EnvName(s.name)] = text
 	}
 	file := writeFile(t, lines.String())
 
 	fromFlags, err := parse(t, nil, args...)
-	if err != nil || fromFlags.Serve.Config != want {
+	if err != nil || !reflect.DeepEqual(fromFlags.Serve.Config, want) {
 		t.Errorf("flags: %+v, %v", fromFlags.Serve.Config, err)
 	}
 	fromEnvironment, err := parse(t, environment, "serve")
-	if err != nil || fromEnvironment.Serve.Config != want {
+	if err != nil || !reflect.DeepEqual(fromEnvironment.Serve.Config, want) {
 		t.Errorf("environment: %+v, %v", fromEnvironment.Serve.Config, err)
 	}
 	fromFile, err := parse(t, nil, "serve", "--config", file)
 	want.Config = file
-	if err != nil || fromFile.Serve.Config != want {
+	if err != nil || !reflect.DeepEqual(fromFile.Serve.Config, want) {
 		t.Errorf("file: %+v, %v", fromFile.Serve.Config, err)
 	}
 }
@@ -147,6 +187,8 @@ func TestSourcesRefuse(t *testing.T) {
 		{"an unknown field", nil, []string{"serve", "--config", unknown}, unknown + ":1:1: unknown field \"nosuch\""},
 		{"a missing file", nil, []string{"serve", "--config", "missing.yaml"}, "read configuration: open missing.yaml"},
 		{"a switch that is neither", map[string]string{"CORDON_DEMO": "maybe"}, []string{"serve"}, `CORDON_DEMO: "maybe" is neither true nor false`},
+		{"a number that is none", map[string]string{"CORDON_MAX_PENDING": "many"}, []string{"serve"}, `CORDON_MAX_PENDING: "many" is not a whole number`},
+		{"a list with an empty element", map[string]string{"CORDON_PROXY_PROTOCOL": "10.0.0.0/8,"}, []string{"serve"}, `proxy-protocol: "" is neither`},
 		{"values that do not validate", nil, []string{"serve", "--config", wrong}, "mqtts: \"8883\" is neither HOST:PORT, :PORT nor off\nlog-level: \"loud\""},
 	}
 	for _, test := range tests {

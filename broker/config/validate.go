@@ -14,6 +14,9 @@ import (
 // the 253 characters of a DNS name.
 const domainMax = 222
 
+// limitMax is above what one machine can do.
+const limitMax = 10_000_000
+
 // Validate reports every problem of c in one error, one line each, starting
 // with the name of the setting. It opens nothing.
 func (c Config) Validate() error {
@@ -35,6 +38,29 @@ func (c Config) Validate() error {
 		report("tls-cert", "missing beside tls-key")
 	}
 	problems = append(problems, c.validateListeners()...)
+	for _, origin := range c.WSOrigin {
+		if !validOrigin(origin) {
+			report("ws-origin", "%q is neither HOST, http://HOST, https://HOST nor *", origin)
+		}
+	}
+	for _, network := range c.ProxyProtocol {
+		if _, ok := parseNetwork(network); !ok {
+			report("proxy-protocol", "%q is neither a network (192.0.2.0/24) nor an address", network)
+		}
+	}
+	for _, limit := range []struct {
+		name       string
+		value, min int
+	}{
+		{"max-connections", c.MaxConnections, 0},
+		{"max-pending", c.MaxPending, 1},
+		{"max-pending-per-address", c.MaxPendingPerAddress, 1},
+		{"connect-rate-per-address", c.ConnectRate, 1},
+	} {
+		if limit.value < limit.min || limit.value > limitMax {
+			report(limit.name, "%d is not between %d and %d", limit.value, limit.min, limitMax)
+		}
+	}
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		report("log-format", "%q is neither text nor json", c.LogFormat)
 	}
@@ -112,6 +138,36 @@ func (a address) loopback() bool {
 	}
 	ip, err := netip.ParseAddr(a.host)
 	return err == nil && ip.IsLoopback()
+}
+
+// parseNetwork reads a network or a single address. IPv4 has to be written as
+// such: peers are compared in that form.
+func parseNetwork(s string) (netip.Prefix, bool) {
+	network, err := netip.ParsePrefix(s)
+	if err != nil {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		network = netip.PrefixFrom(a, a.BitLen())
+	}
+	return network.Masked(), !network.Addr().Is4In6()
+}
+
+// validOrigin accepts *, or a host with an optional port and scheme, in which a
+// * stands for anything.
+func validOrigin(s string) bool {
+	host := strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "*" {
+			return false
+		}
+		host = name
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Is4() // an IPv6 address in brackets would be read as a pattern
+	}
+	return validHost(strings.ToLower(strings.ReplaceAll(host, "*", "x")))
 }
 
 func validDomain(s string) bool {

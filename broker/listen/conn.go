@@ -10,12 +10,22 @@ import (
 // Conn is one accepted connection, TLS done. Its handler owns it: the read and
 // write deadline set at accept is still running, and the owner replaces it.
 type Conn struct {
-	net.Conn                      // TLS or plain
-	Listener string               // name of the listener: "mqtts", "mqtt"
-	Remote   netip.AddrPort       // the peer, an IPv4 address never in its IPv6 form; zero if it has none
+	net.Conn                      // TLS, plain or WebSocket
+	Listener string               // name of the listener: "mqtts", "mqtt", "wss"
+	Remote   netip.AddrPort       // the peer, behind a proxy the one it names; IPv4 never in its IPv6 form; zero if it has none
 	TLS      *tls.ConnectionState // nil on a plain connection; not to be changed
 
-	raw net.Conn // the socket below TLS; nil in a Conn made elsewhere
+	raw   net.Conn // the socket below TLS; nil in a Conn made elsewhere
+	place *place   // among the pending connections; nil in a Conn made elsewhere
+}
+
+// Authenticated says that the peer is who he claims to be: the connection counts
+// no longer among the pending ones that [Admission] keeps few. Later calls do
+// nothing.
+func (c *Conn) Authenticated() {
+	if c.place != nil {
+		c.place.leave()
+	}
 }
 
 // Abort closes the socket at once: it waits for no writer and sends no TLS

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -19,13 +20,28 @@ type Config struct {
 	Address string      // host:port; port 0 chooses one. Not used by New
 	TLS     *tls.Config // nil: plain. Not changed, and not to be changed
 
-	// SetupTimeout bounds accept → TLS done. It is one absolute deadline on the
+	// SetupTimeout bounds accept → PROXY header → TLS done. It is one absolute deadline on the
 	// connection and stays set when the connection is handed over. Default 10 s,
 	// the time a device on a slow radio link needs, and an idler may waste.
 	SetupTimeout time.Duration
 
-	// MaxConns bounds the connections held at one time, set up or not. Default
-	// 100 000; the limit on open files must allow it.
+	// RequestClientCert asks clients for a certificate and takes any or none:
+	// which authority may vouch for a device is known once CONNECT has named its
+	// organisation, so nothing is verified here and VerifiedChains stays empty.
+	// Default false, because a browser would ask its user.
+	RequestClientCert bool
+
+	// Proxies are the networks whose connections start with a PROXY protocol
+	// header, version 1 or 2, before TLS. It is required there and never looked
+	// for elsewhere. Default none.
+	Proxies []netip.Prefix
+
+	// Admission counts the connections of all listeners that share it. Default:
+	// one of its own with default limits.
+	Admission *Admission
+
+	// MaxConns bounds the connections of this listener held at one time, set up
+	// or not. Default 100 000; the limit on open files must allow it.
 	MaxConns int
 
 	// MaxHandshakes bounds the TLS handshakes computing at one time. Default
@@ -59,7 +75,14 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Admission == nil {
+		c.Admission = NewAdmission(AdmissionConfig{Log: c.Log})
+	}
 	c.Log = c.Log.With("listener", c.Name)
+	if c.TLS != nil && c.RequestClientCert {
+		c.TLS = c.TLS.Clone()
+		c.TLS.ClientAuth = tls.RequestClientCert
+	}
 	return c
 }
 
@@ -69,6 +92,7 @@ type Listener struct {
 	inner      net.Listener
 	slots      limit // one per connection
 	handshakes limit // one per computing handshake
+	watchEnd   bool  // connections tell when they are closed; set before Serve
 
 	open      context.Context // done once Close is called
 	close     context.CancelFunc
@@ -83,7 +107,7 @@ func Listen(cfg Config) (*Listener, error) {
 	lc.SetMultipathTCP(false)
 	inner, err := lc.Listen(context.Background(), "tcp", cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+		return nil, fmt.Errorf("%s: %w", cfg.Name, err)
 	}
 	return New(inner, cfg), nil
 }
@@ -127,25 +151,47 @@ func (l *Listener) Serve(handle func(*Conn)) error {
 	defer handlers.Wait()
 	var full fullLog
 	for {
-		if !l.slots.tryEnter() {
-			full.warn(l.cfg)
-			if l.slots.enter(l.open) != nil {
-				return nil
-			}
+		if !l.takeSlots(&full) {
+			return nil
 		}
 		raw, err := l.accept()
 		if err != nil {
-			l.slots.leave()
+			l.leaveSlots()
 			if l.open.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("listener %q: %w", l.cfg.Name, err)
+			return fmt.Errorf("%s: %w", l.cfg.Name, err)
 		}
 		handlers.Go(func() {
-			defer l.slots.leave()
+			defer l.leaveSlots()
 			l.serve(raw, handle)
 		})
 	}
+}
+
+// takeSlots waits for a place among the connections of this listener and of
+// all. It fails when the listener is closed.
+func (l *Listener) takeSlots(full *fullLog) bool {
+	all := l.cfg.Admission.conns
+	if !l.slots.tryEnter() {
+		full.warn(l.cfg.Log, cap(l.slots))
+		if l.slots.enter(l.open) != nil {
+			return false
+		}
+	}
+	if !all.tryEnter() {
+		full.warn(l.cfg.Log, cap(all))
+		if all.enter(l.open) != nil {
+			l.slots.leave()
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Listener) leaveSlots() {
+	l.slots.leave()
+	l.cfg.Admission.conns.leave()
 }
 
 // accept returns the next connection. It retries until the listener is closed.
@@ -172,40 +218,63 @@ func (l *Listener) accept() (net.Conn, error) {
 // serve is the life of one connection.
 func (l *Listener) serve(raw net.Conn, handle func(*Conn)) {
 	defer raw.Close()
-	defer l.containPanic()
-	conn, err := l.setUp(raw)
-	if err != nil {
-		// Any stranger can cause this, as often as he likes.
-		l.cfg.Log.Debug("connection not set up", "remote", remoteAddr(raw), "err", err)
+	defer containPanic(l.cfg.Log)
+	conn := &Conn{Conn: raw, Listener: l.cfg.Name, Remote: remoteAddr(raw), raw: raw}
+	var err error
+	if conn.place, err = l.cfg.Admission.enter(); err == nil {
+		defer conn.place.leave()
+		err = l.setUp(conn)
+	}
+	if err == nil {
+		handle(conn)
 		return
 	}
-	handle(conn)
+	if !l.cfg.Admission.refused(err, conn.Remote) {
+		// Any stranger can cause this, as often as he likes.
+		l.cfg.Log.Debug("connection not set up", "remote", conn.Remote, "err", err)
+	}
 }
 
-// setUp makes a Conn of an accepted socket.
-func (l *Listener) setUp(raw net.Conn) (*Conn, error) {
+// setUp takes conn from an accepted socket to its owner: PROXY header, limits of
+// the address that is then known, TLS.
+func (l *Listener) setUp(conn *Conn) error {
+	raw := conn.raw
 	deadline := time.Now().Add(l.cfg.SetupTimeout)
 	if err := raw.SetDeadline(deadline); err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithDeadline(l.open, deadline)
 	defer cancel()
 
-	conn := &Conn{Conn: raw, Listener: l.cfg.Name, Remote: remoteAddr(raw), raw: raw}
-	if l.cfg.TLS != nil {
-		secure, err := handshake(ctx, raw, l.cfg.TLS, l.handshakes)
+	if fromProxy(l.cfg.Proxies, conn.Remote.Addr()) {
+		stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // Close waits for nobody's header
+		behind, peer, err := readProxyHeader(raw)
+		stop()
 		if err != nil {
-			return nil, fmt.Errorf("TLS handshake: %w", err)
+			return err
+		}
+		conn.Conn, conn.Remote = behind, peer
+	}
+	if err := conn.place.name(conn.Remote.Addr()); err != nil {
+		return err
+	}
+	if l.watchEnd {
+		conn.Conn = &socket{Conn: conn.Conn, ended: make(chan struct{})}
+	}
+	if l.cfg.TLS != nil {
+		secure, err := handshake(ctx, conn.Conn, l.cfg.TLS, l.handshakes)
+		if err != nil {
+			return fmt.Errorf("TLS handshake: %w", err)
 		}
 		state := secure.ConnectionState()
 		conn.Conn, conn.TLS = secure, &state
 	}
-	return conn, ctx.Err()
+	return ctx.Err()
 }
 
 // containPanic ends a panic of the connection's goroutine. It must be deferred
 // itself.
-func (l *Listener) containPanic() {
+func containPanic(log *slog.Logger) {
 	cause := recover()
 	if cause == nil {
 		return
@@ -216,15 +285,15 @@ func (l *Listener) containPanic() {
 	if err, ok := cause.(runtime.Error); ok {
 		what = err.Error()
 	}
-	l.cfg.Log.Error("connection handler panicked", "panic", what, "stack", string(debug.Stack()))
+	log.Error("connection handler panicked", "panic", what, "stack", string(debug.Stack()))
 }
 
 // fullLog says now and then that the connection limit is reached.
 type fullLog struct{ last time.Time }
 
-func (f *fullLog) warn(cfg Config) {
+func (f *fullLog) warn(log *slog.Logger, maxConns int) {
 	if now := time.Now(); f.last.IsZero() || now.Sub(f.last) >= fullLogPeriod {
 		f.last = now
-		cfg.Log.Warn("connection limit reached, new connections wait", "max_conns", cfg.MaxConns)
+		log.Warn("connection limit reached, new connections wait", "max_conns", maxConns)
 	}
 }
