@@ -70,7 +70,9 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.openPolicy(ctx, stderr); err != nil {
 		return nil, err
 	}
-	n.broker = broker.New(broker.Config{Domain: cfg.Domain, Log: log}, broker.Deps{
+	n.broker = broker.New(broker.Config{
+		Domain: cfg.Domain, Failures: listen.NewFailures(listen.FailuresConfig{}), Log: log,
+	}, broker.Deps{
 		Decider: n.engine,
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),

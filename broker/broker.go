@@ -27,7 +27,9 @@ type Config struct {
 	// Domain is the server's own: a TLS server name ORG.DOMAIN or
 	// ORG.messaging.DOMAIN must agree with the credential's organisation.
 	Domain string
-	Log    *slog.Logger // default: discard
+	// Failures remembers addresses whose credentials were wrong; nil: none are.
+	Failures *listen.Failures
+	Log      *slog.Logger // default: discard
 }
 
 // maxConnect bounds the one packet of a client that nobody knows yet, in bytes:
@@ -62,6 +64,7 @@ type Quotas struct {
 	Sessions      int
 	Subscriptions int
 	RetainedBytes int64
+	PublishRate   float64 // messages a second
 }
 
 // Broker is the enforcement point: it owns connections, sessions and delivery.

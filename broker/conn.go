@@ -28,6 +28,8 @@ type conn struct {
 	client    policy.Client
 	principal atomic.Pointer[policy.Principal] // set once verified: a revocation finds the connection from here on
 	space     *space                           // counted in; nil before
+	usage     *usage                           // of its credential, counted in; nil before
+	prepaid   int                              // messages taken from the organisation's rate and not sent yet
 	session   *session                         // nil before CONNACK
 	changes   uint64                           // Broker.changes before the principal was read
 
@@ -43,6 +45,7 @@ type conn struct {
 
 	established atomic.Bool // CONNACK is in the outbox
 	closing     atomic.Bool
+	done        chan struct{} // closed by end
 	guarded     struct {
 		sync.Mutex
 		ended  bool
@@ -66,7 +69,7 @@ type ending struct {
 const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
-	c := &conn{b: b, nc: nc, out: newOutbox(), problem: true}
+	c := &conn{b: b, nc: nc, out: newOutbox(), problem: true, done: make(chan struct{})}
 	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
 }
@@ -223,6 +226,7 @@ func (c *conn) end(e ending) {
 	c.guarded.Unlock()
 
 	c.closing.Store(true)
+	close(c.done)
 	// Before CONNACK there is nothing a server may send but CONNACK itself.
 	if !e.quiet && c.established.Load() {
 		if buf, ok := c.out.begin(0); ok {
@@ -274,6 +278,9 @@ func (c *conn) discard() {
 func (c *conn) detach() {
 	if c.session != nil {
 		c.session.detach(c, c.fate())
+	}
+	if c.usage != nil {
+		c.space.usages.release(credentialOf(c.principal.Load(), c.client.ID), c.usage)
 	}
 	if c.space != nil {
 		c.space.leave()

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	if r != nil {
 		return r
 	}
+	c.nc.Authenticated()
 	assigned := ""
 	if id == "" {
 		assigned = "auto-" + strings.ToLower(rand.Text())
@@ -46,7 +48,8 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	if err != nil {
 		return no(policy.CauseShutdown, "")
 	}
-	if !sp.enter(ctx) {
+	takesOver := sp.online(sessionKey{principal.Subject(), c.client.ID})
+	if !sp.enter(ctx, takesOver) {
 		return no(policy.CauseQuota, "connections of the organisation")
 	}
 	c.space = sp
@@ -66,6 +69,9 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	if r != nil {
 		return r
 	}
+	if c.usage = sp.usages.acquire(credentialOf(principal, c.client.ID), st.limits(), takesOver); c.usage == nil {
+		return no(policy.CauseLimit, "connections of the credential")
+	}
 	return c.attach(ctx, st, pk, w, assigned)
 }
 
@@ -82,6 +88,13 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 	no := func(err error) *refusal {
 		return &refusal{action: policy.ActionConnect, cause: plugins.CauseOf(err), detail: err.Error()}
 	}
+	failures, address := c.b.cfg.Failures, c.client.Address
+	if failures != nil && !failures.Allowed(address) {
+		return nil, &refusal{
+			action: policy.ActionConnect, cause: policy.CauseLimit, code: wire.ConnectionRateExceeded,
+			detail: "too many wrong credentials from this address",
+		}
+	}
 	refs, err := c.b.decider.Verifiers(ctx, &c.client)
 	if err != nil {
 		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseError, detail: err.Error()}
@@ -90,6 +103,9 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 		Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword,
 	})
 	if err != nil {
+		if failures != nil && errors.Is(err, plugins.ErrBad) {
+			failures.Record(address)
+		}
 		return nil, no(err)
 	}
 	if !c.serverNameAgrees(ctx, p.Org) {

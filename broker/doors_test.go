@@ -53,7 +53,7 @@ func TestDoors(t *testing.T) {
 		"cleared{}":          {"the proof is made by clear alone", []string{"clear"}},
 		".mayReceive":        {"", []string{"clear"}},
 		".Decide":            {"a policy is asked where its answer is carried out", []string{"decide", "authorise", "mayReceive"}},
-		".sessions":          {"sessions are found by subject and client ID", []string{"newSpace", "session", "forget", "list"}},
+		".sessions":          {"sessions are found by subject and client ID", []string{"newSpace", "session", "forget", "list", "online"}},
 		".spaces":            {"a space is found by the organisation of a principal", []string{"New", "Shutdown", "space", "listSpaces", "close"}},
 	}
 	met := map[string][]string{}

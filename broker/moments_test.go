@@ -29,7 +29,7 @@ var moments = []struct {
 	{10, "a retained message, on subscribe", "", ""},
 	{11, "a queued message, on return", "", ""},
 	{12, "a message in flight, sent again", "", ""},
-	{13, "a shared subscription chooses a member", "shared subscriptions", ""},
+	{13, "a shared subscription chooses a member", "", ""},
 	{14, "a session is resumed", "", ""},
 	{15, "stored subscriptions, on resume", "", ""},
 	{16, "a restart of the broker", "", ""},

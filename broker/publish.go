@@ -16,6 +16,7 @@ import (
 type publication struct {
 	space    *space
 	origin   sessionKey // whose message it is; zero for the broker's own
+	payer    *conn      // whose rates it counts against; nil: nobody's
 	standing *standing
 	name     topic.Name // as the client wrote it
 	payload  []byte
@@ -86,7 +87,7 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 	}
 	p := &c.pub
 	*p = publication{
-		space: c.space, origin: s.key, standing: st, name: in.name, in: in,
+		space: c.space, origin: s.key, payer: c, standing: st, name: in.name, in: in,
 		payload: pk.Payload, qos: pk.QoS, retain: pk.Retain, props: pk.Properties,
 	}
 	if r := c.b.admit(ctx, p); r != nil {
@@ -192,6 +193,11 @@ func (c *conn) overLimit(st *standing, pk *wire.Publish, in *inbound) *refusal {
 func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 	if r := b.authorise(ctx, p); r != nil {
 		return r
+	}
+	if p.payer != nil {
+		if r := p.payer.charge(ctx, p); r != nil {
+			return r
+		}
 	}
 	if p.retain {
 		if r := b.retain(ctx, p); r != nil {

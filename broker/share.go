@@ -83,17 +83,10 @@ func (sp *space) leaveGroup(sub *subscription) {
 // may receive it; with none of them, at QoS 1 and 2, it waits in the session of
 // one that is offline. It never goes to a member that may not have it.
 func (b *Broker) deliverShared(ctx context.Context, g *group, p *publication, except *session) bool {
-	members := *g.members.Load()
-	if len(members) == 0 {
-		return false
-	}
-	first := int(g.turn.Add(1))
-	for i := range members {
-		sub := members[(first+i)%len(members)]
-		c := sub.session.conn.Load()
-		if sub.session == except || c == nil || c.closing.Load() {
-			continue
-		}
+	turn := int(g.turn.Add(1))
+	online, offline := g.divide(*g.members.Load(), except)
+	for i := range online {
+		sub := online[(turn+i)%len(online)]
 		name, ok := sub.spell(p.in.routed)
 		if !ok {
 			continue
@@ -102,13 +95,27 @@ func (b *Broker) deliverShared(ctx context.Context, g *group, p *publication, ex
 			return true
 		}
 	}
-	for i := range members {
-		sub := members[(first+i)%len(members)]
-		if sub.session != except && sub.session.conn.Load() == nil && sub.session.enqueue([]*subscription{sub}, p) {
+	for i := range offline {
+		sub := offline[(turn+i)%len(offline)]
+		if sub.session.enqueue([]*subscription{sub}, p) {
 			return true
 		}
 	}
 	return false
+}
+
+// divide tells the members that are online from the others; except is neither.
+func (g *group) divide(members []*subscription, except *session) (online, offline []*subscription) {
+	for _, sub := range members {
+		switch c := sub.session.conn.Load(); {
+		case sub.session == except:
+		case c != nil && !c.closing.Load():
+			online = append(online, sub)
+		default:
+			offline = append(offline, sub)
+		}
+	}
+	return online, offline
 }
 
 // handOver gives the shared messages that s still owes its client to other
@@ -177,10 +184,8 @@ func (s *session) owed(g *group) []queued {
 
 // others reports whether the group has a member that is online, beside s.
 func (g *group) others(s *session) bool {
-	return slices.ContainsFunc(*g.members.Load(), func(sub *subscription) bool {
-		c := sub.session.conn.Load()
-		return sub.session != s && c != nil && !c.closing.Load()
-	})
+	online, _ := g.divide(*g.members.Load(), s)
+	return len(online) > 0
 }
 
 func anyGroup(*group) bool { return true }

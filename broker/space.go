@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cordon-mq/cordon/broker/route"
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -26,6 +28,9 @@ type space struct {
 	groups   groups
 	retained retained
 	closes   closeMemory
+	usages   usages
+
+	published atomic.Pointer[rate.Limiter] // see rate
 
 	// epoch grows with every registry change in the organisation; what was
 	// looked up in the registry holds as long as it stays.
@@ -98,12 +103,21 @@ func (sp *space) limits(ctx context.Context) Quotas {
 	return q
 }
 
+// online reports whether the session under key has a connection: a new one of
+// the same key takes its place, whatever the limits on connections say.
+func (sp *space) online(key sessionKey) bool {
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	s := sp.guarded.sessions[key]
+	return s != nil && s.conn.Load() != nil
+}
+
 // enter counts a connection in, or refuses it.
-func (sp *space) enter(ctx context.Context) bool {
+func (sp *space) enter(ctx context.Context, takesOver bool) bool {
 	most := sp.limits(ctx).Connections
 	sp.guarded.Lock()
 	defer sp.guarded.Unlock()
-	if sp.guarded.gone || sp.guarded.connections >= most {
+	if sp.guarded.gone || sp.guarded.connections >= most && !takesOver {
 		return false
 	}
 	sp.guarded.connections++

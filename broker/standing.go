@@ -119,6 +119,9 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	s.rejudgeSubscriptions(ctx, old, st)
 	s.standing.Store(st)
 	s.rejudgeWill(ctx, st)
+	if c := s.conn.Load(); c != nil {
+		c.usage.adjust(st.limits())
+	}
 	s.schedule()
 	return st
 }

@@ -106,6 +106,7 @@ func TestMessagesAreOneStream(t *testing.T) {
 				t.Errorf("read %.40q, want %.40q", read, test.want)
 			}
 			client.wantsClose(t, 1000)
+			client.send(t, closeFrame(1000))
 		})
 	}
 }
@@ -134,6 +135,7 @@ func TestLongWrite(t *testing.T) {
 		t.Error("something else arrived")
 	}
 	client.wantsClose(t, 1000)
+	client.send(t, closeFrame(1000))
 }
 
 func TestBadFramesCloseTheConnection(t *testing.T) {
@@ -159,24 +161,26 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ended := make(chan error, 1)
-			w := serveWeb(t, listen.WebSocketConfig{MaxMessage: 1000}, listen.AdmissionConfig{}, func(c *listen.Conn) {
-				_, err := io.Copy(io.Discard, c)
-				ended <- err
-				_ = c.Close()
+			synctest.Test(t, func(t *testing.T) {
+				ended := make(chan error, 1)
+				w := serveWeb(t, listen.WebSocketConfig{MaxMessage: 1000}, listen.AdmissionConfig{}, func(c *listen.Conn) {
+					_, err := io.Copy(io.Discard, c)
+					ended <- err
+					_ = c.Close()
+				})
+				client := connect(t, w)
+				client.send(t, test.frames)
+				if test.status != 0 {
+					client.wantsClose(t, test.status)
+				}
+				_, _ = io.WriteString(client, closeFrame(1000)) // if it is still open
+				if err := <-ended; err == nil || strings.Contains(err.Error(), "xx") {
+					t.Errorf("the reader got %v, want an error that does not quote the peer", err)
+				}
+				if !closed(client.Conn) {
+					t.Error("the connection stays open")
+				}
 			})
-			client := connect(t, w)
-			client.send(t, test.frames)
-			if test.status != 0 {
-				client.wantsClose(t, test.status)
-			}
-			client.send(t, closeFrame(1000))
-			if err := <-ended; err == nil || strings.Contains(err.Error(), "xx") {
-				t.Errorf("the reader got %v, want an error that does not quote the peer", err)
-			}
-			if !closed(client.Conn) {
-				t.Error("the connection stays open")
-			}
 		})
 	}
 }
