@@ -26,6 +26,7 @@ type conn struct {
 	problem bool   // the client wants reason strings [MQTT-3.1.2-29]
 
 	client    policy.Client
+	sessionID policy.ClientID                  // what its session is called: client.ID, unless that names nobody
 	principal atomic.Pointer[policy.Principal] // set once verified: a revocation finds the connection from here on
 	space     *space                           // counted in; nil before
 	usage     *usage                           // of its credential, counted in; nil before

@@ -48,7 +48,17 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	if err != nil {
 		return no(policy.CauseShutdown, "")
 	}
-	takesOver := sp.online(sessionKey{principal.Subject(), c.client.ID})
+	c.sessionID = c.client.ID
+	if principal.Unnamed {
+		if !pk.CleanStart {
+			r := no(policy.CauseClientID, "without an instance a session has to be clean")
+			r.code = wire.NotAuthorized
+			return r
+		}
+		pk.SessionExpiry = 0
+		c.sessionID += policy.ClientID("/" + strings.ToLower(rand.Text()))
+	}
+	takesOver := sp.online(sessionKey{principal.Subject(), c.sessionID})
 	if !sp.enter(ctx, takesOver) {
 		return no(policy.CauseQuota, "connections of the organisation")
 	}

@@ -63,6 +63,7 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 			{Verifier: registry.VerifierName}:  reg.TokenVerifier(),
 			{Verifier: "plugin", Name: "free"}: freeVerifier{},
+			{Verifier: plugins.AnonymousName}:  plugins.Anonymous{},
 		}),
 		Registry: w.registry,
 	})

@@ -49,7 +49,7 @@ func newSession(sp *space, key sessionKey) *session {
 // attach makes c the connection of its session: it resumes or begins it,
 // answers CONNACK, and only then ends the connection it takes over from.
 func (c *conn) attach(ctx context.Context, st *standing, pk *wire.Connect, w *will, assigned string) *refusal {
-	key := sessionKey{st.principal.Subject(), c.client.ID}
+	key := sessionKey{st.principal.Subject(), c.sessionID}
 	for {
 		s := c.space.session(ctx, key)
 		if s == nil {

@@ -253,3 +253,41 @@ else := {"allow": true, "mounts": [{"client": "", "org": ""}]}`
 		t.Errorf("aliases %v, want two", names)
 	}
 }
+
+// Applications that name no instance use one client ID, each with a session of
+// its own that ends with it, and share what they subscribe to.
+func TestApplicationsWithoutAnInstanceShare(t *testing.T) {
+	t.Parallel()
+	for _, v := range versions {
+		t.Run("MQTT "+v.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, builtIn())
+			acme := w.org("acme01")
+			who := acme.app("pool")
+			who.clientID = "A:acme01:pool"
+			if c := w.answer(t, who, v, func(c *wire.Connect) { c.CleanStart = false }); c.ack.Code == wire.Success {
+				t.Error("a kept session that has no name")
+			}
+			one, two := w.connect(t, who, v), w.connect(t, who, v)
+			const events = "iot-2/type/sensor/id/+/evt/+/fmt/+"
+			one.listen(1, events)
+			two.listen(1, events)
+			device := w.connect(t, acme.device("d1"), wire.V5)
+			for i := range 4 {
+				device.say("iot-2/evt/e/fmt/json", fmt.Sprint(i), 1)
+			}
+			for range 2 {
+				one.take()
+				two.take()
+			}
+			one.quiet()
+			two.quiet()
+			named := who
+			named.clientID = "A:acme01:pool:i1"
+			instance := w.connect(t, named, v)
+			instance.listen(1, events)
+			device.say("iot-2/evt/e/fmt/json", "for one of each pool", 1)
+			instance.hear("iot-2/type/sensor/id/d1/evt/e/fmt/json", "for one of each pool")
+		})
+	}
+}

@@ -108,6 +108,10 @@ type Principal struct {
 	Registered  bool           // the registry knows this subject
 	ExpiresAt   time.Time      // zero: never
 	Credential  CredentialID
+	// Unnamed says that its client ID names nobody in particular: any number of
+	// connections may use it at once. Each has a session of its own, which ends
+	// with it and is never taken over.
+	Unnamed bool
 	// DeviceIncarnation tells a device from a namesake registered after it was
 	// deleted. Zero for anybody else.
 	DeviceIncarnation uint64

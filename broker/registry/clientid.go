@@ -16,6 +16,7 @@ type clientID struct {
 	typ, id  policy.ID // device or gateway
 	app      policy.ID // application
 	instance policy.ID // of an application, may be empty
+	unnamed  bool      // A:{org}:{app}, which any number of instances may use
 }
 
 // parseClientID reads s. The kind of the result is KindNobody when s is of
@@ -51,6 +52,7 @@ func parseClientID(s string) (clientID, error) {
 	}
 	if c.kind == policy.KindApplication {
 		c.app, c.instance = ids[0], ids[1]
+		c.unnamed = class == "A" && c.instance == ""
 	} else {
 		c.typ, c.id = ids[0], ids[1]
 	}

@@ -52,7 +52,7 @@ func (v tokenVerifier) Verify(ctx context.Context, c *plugins.Credential) (polic
 	if illFormed != nil {
 		return policy.Principal{}, &plugins.Refusal{Cause: policy.CauseClientID, Err: illFormed}
 	}
-	who := claim{Principal: policy.Principal{Org: id.org, Kind: id.kind, Type: id.typ, ID: id.id, App: id.app}}
+	who := claim{Principal: policy.Principal{Org: id.org, Kind: id.kind, Type: id.typ, ID: id.id, App: id.app, Unnamed: id.unnamed}}
 	if id.kind == policy.KindApplication {
 		who.APIKey = c.Client.Username
 		who.credential = apiKeyCredential(who.APIKey)

@@ -15,13 +15,13 @@ verifiers := [{"verifier": "token"}]
 #   data.json beside this file; what is not there has its default.
 decision := {"allow": false, "reason": _refusal} if _refusal
 
-else := {
+else := object.union(_shared, {
 	"allow": true,
 	"mounts": _mounts[input.principal.kind],
 	"roles": input.principal.roles,
 	"groups": input.principal.groups,
 	"limits": object.get(data.cordon.connect.limits, input.principal.kind, {}),
-}
+})
 
 # The first that applies is the reason.
 _refusal := "only devices, gateways and applications connect over MQTT" if {
@@ -34,6 +34,23 @@ _refusal := "only devices, gateways and applications connect over MQTT" if {
 } else := sprintf("the client ID has to be %s", [concat(" or ", _own_ids)]) if {
 	_claims_identity
 	not _own_identity
+}
+
+# Applications A:… share what they subscribe to: all that name an instance, and
+# all that do not, each in a group of their own.
+default _shared := {}
+
+_shared := {"share": sprintf("A:%s", [input.principal.app])} if {
+	_class_and_parts == ["A", 3]
+}
+
+_shared := {"share": sprintf("A:%s:instances", [input.principal.app])} if {
+	_class_and_parts == ["A", 4]
+}
+
+_class_and_parts := [parts[0], count(parts)] if {
+	input.principal.kind == "application"
+	parts := split(input.client.id, ":")
 }
 
 _known if input.principal.kind == "application"

@@ -149,3 +149,10 @@ test_other_client_ids_say_nothing if {
 		answer.allow
 	}
 }
+
+test_applications_of_class_A_share if {
+	connect.decision.share == "A:app1" with input as _with_id(_application, "A:acme01:app1")
+	connect.decision.share == "A:app1:instances" with input as _with_id(_application, "A:acme01:app1:i1")
+	not connect.decision.share with input as _application
+	not connect.decision.share with input as _device
+}
