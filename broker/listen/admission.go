@@ -178,6 +178,15 @@ func (a *Admission) refused(err error, from netip.AddrPort) bool {
 	if !errors.As(err, &kind) {
 		return false
 	}
+	if count := a.toLog(kind); count > 0 {
+		a.cfg.Log.Warn("connections refused", "reason", string(kind), "count", count, "last", from)
+	}
+	return true
+}
+
+// toLog counts a refusal and returns how many a line of the log is now about; 0
+// if it has to wait.
+func (a *Admission) toLog(kind refusal) int {
 	a.refusals.Lock()
 	defer a.refusals.Unlock()
 	unlogged := a.refusals.counts[kind]
@@ -186,9 +195,11 @@ func (a *Admission) refused(err error, from netip.AddrPort) bool {
 		a.refusals.counts[kind] = unlogged
 	}
 	unlogged.count++
-	if now := time.Now(); unlogged.last.IsZero() || now.Sub(unlogged.last) >= refusalLogPeriod {
-		a.cfg.Log.Warn("connections refused", "reason", string(kind), "count", unlogged.count, "last", from)
-		unlogged.count, unlogged.last = 0, now
+	now := time.Now()
+	if !unlogged.last.IsZero() && now.Sub(unlogged.last) < refusalLogPeriod {
+		return 0
 	}
-	return true
+	count := unlogged.count
+	unlogged.count, unlogged.last = 0, now
+	return count
 }

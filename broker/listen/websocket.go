@@ -109,8 +109,10 @@ func (ws *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the WebSocket sub-protocol mqtt is missing", http.StatusBadRequest) // [MQTT-6.0.0-3]
 		return
 	}
-	if !ws.enter() {
-		ws.refused(r)
+	if err := ws.enter(); err != nil {
+		if below := connOf(r.Context()); below != nil && below.place != nil {
+			below.place.admission.refused(err, below.Remote)
+		}
 		http.Error(w, "no more connections", http.StatusServiceUnavailable)
 		return
 	}
@@ -141,14 +143,17 @@ func (ws *WebSocket) Close() error {
 // Wait returns after Close, when every connection has ended.
 func (ws *WebSocket) Wait() { <-ws.state.empty }
 
-func (ws *WebSocket) enter() bool {
+func (ws *WebSocket) enter() error {
 	ws.state.Lock()
 	defer ws.state.Unlock()
-	if ws.state.closed || ws.state.conns >= ws.cfg.MaxConns {
-		return false
+	if ws.state.closed {
+		return net.ErrClosed
+	}
+	if ws.state.conns >= ws.cfg.MaxConns {
+		return tooManyWebSockets
 	}
 	ws.state.conns++
-	return true
+	return nil
 }
 
 func (ws *WebSocket) leave() {
@@ -163,14 +168,6 @@ func (ws *WebSocket) leave() {
 func (ws *WebSocket) endIfEmptyLocked() {
 	if ws.state.conns == 0 {
 		close(ws.state.empty)
-	}
-}
-
-// refused logs that there are too many, where the connection came through a
-// Listener.
-func (ws *WebSocket) refused(r *http.Request) {
-	if below := connOf(r.Context()); below != nil && below.place != nil {
-		below.place.admission.refused(tooManyWebSockets, below.Remote)
 	}
 }
 
