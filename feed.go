@@ -59,7 +59,9 @@ func subjectOf(ch registry.Change) func(*policy.Principal) bool {
 			return p.Kind == ch.PrincipalKind && p.Type == ch.Type && p.ID == ch.ID
 		}
 	case ch.PrincipalKind == policy.KindUser:
-		return func(p *policy.Principal) bool { return p.Kind == policy.KindUser && p.ID == ch.ID && p.Verifier == registry.VerifierName }
+		return func(p *policy.Principal) bool {
+			return p.Kind == policy.KindUser && p.ID == ch.ID && p.Verifier == registry.VerifierName
+		}
 	default:
 		return nil
 	}
