@@ -35,6 +35,7 @@ type conn struct {
 	changes   uint64                           // Broker.changes before the principal was read
 
 	keepAlive time.Duration     // read deadline; 0: none
+	whole     bool              // a packet was read since the deadline was set
 	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
 	pub       publication // reused by every PUBLISH
@@ -75,9 +76,21 @@ func newConn(b *Broker, nc *listen.Conn) *conn {
 	return c
 }
 
-// deadlineReader renews the keep-alive deadline each time the connection is
-// really read, which is once per batch of packets and not once per packet.
+// deadlineReader renews the keep-alive deadline when the connection is read
+// after a whole packet: once per batch, and never for a part of one, or a client
+// could stay for ever by a byte now and then [MQTT-3.1.2-22].
 type deadlineReader struct{ c *conn }
+
+func (c *conn) renewDeadline() error {
+	if !c.whole {
+		return nil
+	}
+	c.whole = false
+	if c.keepAlive == 0 {
+		return c.nc.SetReadDeadline(time.Time{})
+	}
+	return c.nc.SetReadDeadline(time.Now().Add(c.keepAlive))
+}
 
 var errEnding = errors.New("connection is ending")
 
@@ -85,11 +98,7 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	c := r.c
 	if c.session != nil {
 		c.out.await(c.session.standing.Load().limits().QueueBytes)
-		var until time.Time
-		if c.keepAlive > 0 {
-			until = time.Now().Add(c.keepAlive)
-		}
-		if err := c.nc.SetReadDeadline(until); err != nil {
+		if err := c.renewDeadline(); err != nil {
 			return 0, err
 		}
 	}
@@ -143,6 +152,7 @@ func (c *conn) run(ctx context.Context) {
 	}
 	c.reader.SetMaxPacket(c.b.cfg.MaxPacket)
 	for !c.closing.Load() {
+		c.whole = true
 		pk, err := c.reader.Next()
 		if err != nil {
 			c.readFailed(err, true)

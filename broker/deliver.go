@@ -90,7 +90,13 @@ type delivery struct {
 	props    *wire.PublishProperties
 	response topic.RoutedName
 	expires  time.Time
+	resent   bool // it was sent before: expiry is for what was not [MQTT-4.3.3-7]
 	origin   sessionKey
+}
+
+// expired reports whether d came too late to be sent for the first time [MQTT-3.3.2-5].
+func (d *delivery) expired() bool {
+	return !d.resent && !d.expires.IsZero() && !time.Now().Before(d.expires)
 }
 
 // clear decides whether s may have d now, through subs that share a mount. It
@@ -120,7 +126,7 @@ func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) 
 			out.ids = append(out.ids, sub.id) // [MQTT-3.3.4-4]
 		}
 	}
-	if mount == nil || !st.connect.Allow || !d.expires.IsZero() && !time.Now().Before(d.expires) {
+	if mount == nil || !st.connect.Allow || d.expired() {
 		return cleared{}, false
 	}
 	out.qos = min(out.qos, d.qos) // [MQTT-3.8.4-8]
@@ -297,7 +303,7 @@ func (s *session) resendLocked(ctx context.Context, c *conn, m *sent) {
 		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: m.id})
 		return
 	}
-	out, ok := s.clearQueued(ctx, &m.queued)
+	out, ok := s.clearQueued(ctx, &m.queued, true)
 	i := s.guarded.out.find(m.id)
 	switch {
 	case i < 0 || s.guarded.out.inflight[i] != m: // acknowledged meanwhile
@@ -313,7 +319,7 @@ func (s *session) resendLocked(ctx context.Context, c *conn, m *sent) {
 func (s *session) sendNextLocked(ctx context.Context, c *conn) {
 	o := &s.guarded.out
 	q := o.pop()
-	out, ok := s.clearQueued(ctx, &q)
+	out, ok := s.clearQueued(ctx, &q, false)
 	switch {
 	case !ok || s.guarded.dead:
 		return
@@ -329,13 +335,13 @@ func (s *session) sendNextLocked(ctx context.Context, c *conn) {
 
 // clearQueued is clear for a kept message. It is called with the session's lock
 // held and gives it up meanwhile: no policy is asked under a lock.
-func (s *session) clearQueued(ctx context.Context, q *queued) (cleared, bool) {
+func (s *session) clearQueued(ctx context.Context, q *queued, resent bool) (cleared, bool) {
 	s.guarded.Unlock()
 	defer s.guarded.Lock()
 	m := q.msg
 	d := delivery{
 		routed: m.routed, levels: m.levels, qos: q.qos, retain: m.retain, size: len(m.payload),
-		props: m.props, response: m.response, expires: m.expires, origin: m.origin,
+		props: m.props, response: m.response, expires: m.expires, resent: resent, origin: m.origin,
 	}
 	return s.clear(ctx, q.subs, &d)
 }

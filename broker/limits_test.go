@@ -126,3 +126,34 @@ func TestPublishRateOfAnOrganisation(t *testing.T) {
 		t.Errorf("%d of 40 messages were refused", refused)
 	}
 }
+
+// A part of a packet does not keep a connection alive [MQTT-3.1.2-22].
+func TestAByteNowAndThenIsNotAlive(t *testing.T) {
+	t.Parallel()
+	bundle := rules{}.bundle(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bundle)
+		acme := w.org("acme01")
+		c := w.connect(t, acme.device("d1"), wire.V5, keepAlive(10))
+		dribbled := make(chan struct{})
+		go func() {
+			defer close(dribbled)
+			for _, b := range []byte{0x30, 0x7f, 0, 1, 'a', 1, 2, 3} {
+				if _, err := c.Conn.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Second)
+			}
+		}()
+		time.Sleep(14 * time.Second)
+		if len(w.log.find("msg", "disconnected")) != 0 {
+			t.Error("cut off too early")
+		}
+		time.Sleep(2 * time.Second)
+		if d := c.expectGone(); d.Code != wire.KeepAliveTimeout {
+			t.Errorf("DISCONNECT %s", d.Code)
+		}
+		c.Close()
+		<-dribbled
+	})
+}
