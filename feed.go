@@ -21,7 +21,7 @@ func (r brokerRegistry) SessionQuotas(ctx context.Context, org policy.OrgID) (br
 	return broker.Quotas{
 		Connections: o.Quotas.Connections, Sessions: o.Quotas.Sessions,
 		Subscriptions: o.Quotas.Subscriptions, RetainedBytes: o.Quotas.RetainedBytes,
-		PublishRate: o.Quotas.PublishRate,
+		PublishRate: o.Quotas.PublishRate, StoredBytes: o.Quotas.StoredBytes, EvaluationsRate: o.Quotas.EvaluationsRate,
 	}, nil
 }
 

@@ -65,6 +65,10 @@ type Quotas struct {
 	Subscriptions int
 	RetainedBytes int64
 	PublishRate   float64 // messages a second
+	StoredBytes   int64   // of messages that wait in sessions
+	// EvaluationsRate is how many decisions a second may be evaluated that
+	// nobody remembers.
+	EvaluationsRate float64
 }
 
 // Broker is the enforcement point: it owns connections, sessions and delivery.

@@ -65,7 +65,7 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	c.space = sp
 
 	client := c.client
-	st, err := c.b.stand(ctx, principal, &client)
+	st, err := c.b.stand(ctx, sp, principal, &client)
 	if err != nil {
 		return no(policy.CauseUnavailable, err.Error())
 	}

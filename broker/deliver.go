@@ -325,7 +325,7 @@ func (s *session) sendNextLocked(ctx context.Context, c *conn) {
 		return
 	case s.conn.Load() != c: // gone meanwhile: the first in line again
 		o.queue = slices.Insert(o.queue, o.head, q)
-		o.bytes += q.msg.size
+		o.weigh(q.msg.size)
 		return
 	}
 	out.qos = q.qos

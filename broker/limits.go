@@ -157,11 +157,21 @@ func (c *conn) tooFast(p *publication, cause policy.Cause) *refusal {
 
 // rate is the organisation's publish rate, from its quotas.
 func (sp *space) rate(ctx context.Context) *rate.Limiter {
-	perSecond := sp.limits(ctx).PublishRate
-	if l := sp.published.Load(); l != nil && l.Limit() == rate.Limit(perSecond) {
+	return quotaLimiter(&sp.published, sp.limits(ctx).PublishRate)
+}
+
+// Spend takes one evaluation off the organisation's rate: it is the Budget of
+// all its principals.
+func (sp *space) Spend() bool {
+	return quotaLimiter(&sp.evaluated, sp.limits(context.Background()).EvaluationsRate).Allow()
+}
+
+// quotaLimiter is the limiter in at, replaced once the quota has changed.
+func quotaLimiter(at *atomic.Pointer[rate.Limiter], perSecond float64) *rate.Limiter {
+	if l := at.Load(); l != nil && l.Limit() == rate.Limit(perSecond) {
 		return l
 	}
 	l := rate.NewLimiter(rate.Limit(perSecond), max(quotaShare, int(perSecond)))
-	sp.published.Store(l)
+	at.Store(l)
 	return l
 }

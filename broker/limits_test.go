@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,7 +102,7 @@ func TestConnectionsOfACredential(t *testing.T) {
 	again := w.connect(t, acme.app("one"), wire.V5)
 	one.expectGone() // a take-over takes its place
 	two.disconnect()
-	w.connect(t, acme.app("three"), wire.V5)
+	eventually(t, func() bool { return w.answer(t, acme.app("three"), wire.V5).ack.Code == wire.Success })
 	again.ping()
 }
 
@@ -156,4 +157,65 @@ func TestAByteNowAndThenIsNotAlive(t *testing.T) {
 		c.Close()
 		<-dribbled
 	})
+}
+
+// What waits in sessions counts against the organisation: past its quota QoS 1
+// and 2 are refused and nothing that was acknowledged is lost.
+func TestStoredBytesOfAnOrganisation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rules{}.bundle(t))
+	acme := w.org("acme01")
+	_, err := w.registry.UpdateOrganisation(ctx, acme.id, func(o *registry.Organisation) error {
+		o.Quotas.StoredBytes = 1000
+		return nil
+	})
+	must(t, err)
+	c := w.connect(t, acme.device("d1"), wire.V5, keptClean)
+	c.listen(1, "a")
+	c.disconnect()
+	from := w.connect(t, acme.app("x"), wire.V5)
+	kept := 0
+	for range 50 {
+		if from.publish(message("a", "0123456789012345678901234567890123456789", 1)).Code == wire.Success {
+			kept++
+		}
+	}
+	if kept == 0 || kept == 50 {
+		t.Fatalf("%d of 50 messages were accepted", kept)
+	}
+	from.say("a", "not stored", 0)
+	c = w.connect(t, acme.device("d1"), wire.V5, func(c *wire.Connect) { c.CleanStart, c.HasSessionExpiry, c.SessionExpiry = false, true, 3600 })
+	for range kept {
+		c.take()
+	}
+	c.quiet()
+	from.say("a", "again", 1) // there is room again
+	c.hear("a", "again")
+}
+
+// Decisions that nobody remembers are bounded for an organisation: what is over
+// is denied for its own cause, and another organisation notices nothing.
+func TestEvaluationsOfAnOrganisation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rules{publish: `decision := {"allow": startswith(input.topic, "a/")}`}.bundle(t))
+	acme, beta := w.org("acme01"), w.org("beta02")
+	ours, theirs := w.connect(t, acme.device("d1"), wire.V5), w.connect(t, beta.device("d1"), wire.V5)
+	_, err := w.registry.UpdateOrganisation(ctx, acme.id, func(o *registry.Organisation) error {
+		o.Quotas.EvaluationsRate = 0.001
+		return nil
+	})
+	must(t, err)
+	refused := 0
+	for i := range 40 {
+		if ours.publish(message("a/"+strconv.Itoa(i), "x", 1)).Code.Failed() {
+			refused++
+		}
+		theirs.say("a/"+strconv.Itoa(i), "x", 1)
+	}
+	if refused == 0 || refused == 40 {
+		t.Errorf("%d of 40 topics were refused", refused)
+	}
+	if len(w.log.find("cause", "quota")) == 0 {
+		t.Error("the log does not say why")
+	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/wire"
@@ -60,7 +61,8 @@ type outgoing struct {
 	inflight []*sent
 	queue    []queued // queue[head:] waits
 	head     int
-	bytes    int // of the waiting messages
+	bytes    int           // of the waiting messages; see weigh
+	total    *atomic.Int64 // of the whole organisation
 	draining bool
 	dropping bool // an episode of overflow is under way, logged once
 }
@@ -85,6 +87,18 @@ func windowFor(pk *wire.Connect, st *standing) int {
 	return max(1, min(int(pk.ReceiveMaximum), st.limits().InflightMax))
 }
 
+// weigh adds n bytes of waiting messages, or takes them away.
+func (o *outgoing) weigh(n int) {
+	o.bytes += n
+	o.total.Add(int64(n))
+}
+
+// reset forgets all messages. Whoever is draining goes on with what comes then.
+func (o *outgoing) reset() {
+	o.weigh(-o.bytes)
+	*o = outgoing{total: o.total, draining: o.draining}
+}
+
 func (o *outgoing) waiting() int { return len(o.queue) - o.head }
 
 // room reports whether one more message may be sent on c: the window is not
@@ -106,7 +120,7 @@ func (o *outgoing) push(q queued, limits *policy.Limits) (dropped int) {
 		dropped++
 	}
 	o.queue = append(o.queue, q)
-	o.bytes += q.msg.size
+	o.weigh(q.msg.size)
 	return dropped
 }
 
@@ -115,7 +129,7 @@ func (o *outgoing) pop() queued {
 	q := o.queue[o.head]
 	o.queue[o.head] = queued{}
 	o.head++
-	o.bytes -= q.msg.size
+	o.weigh(-q.msg.size)
 	if o.head == len(o.queue) {
 		o.queue, o.head = o.queue[:0], 0
 	} else if o.head > 64 && o.head > len(o.queue)/2 {

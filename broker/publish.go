@@ -199,6 +199,10 @@ func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 			return r
 		}
 	}
+	if p.qos > 0 && p.space.stored.Load() >= p.space.limits(ctx).StoredBytes {
+		// Refused, not dropped: what is acknowledged is kept.
+		return &refusal{action: policy.ActionPublish, cause: policy.CauseQuota, topic: p.name.String(), detail: "stored bytes of the organisation"}
+	}
 	if p.retain {
 		if r := b.retain(ctx, p); r != nil {
 			return r

@@ -43,6 +43,7 @@ type session struct {
 func newSession(sp *space, key sessionKey) *session {
 	s := &session{key: key, space: sp}
 	s.guarded.subs = make(map[subscriptionKey]*subscription)
+	s.guarded.out.total = &sp.stored
 	return s
 }
 
@@ -123,8 +124,8 @@ func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Co
 	s.stopTimersLocked()
 	if !resumed {
 		t.owed = s.owedLocked(true, anyGroup)
-		// Whoever is draining goes on with what the new session has.
-		s.guarded.out, s.guarded.in = outgoing{draining: s.guarded.out.draining}, nil
+		s.guarded.out.reset()
+		s.guarded.in = nil
 	}
 	s.guarded.out.window = windowFor(pk, st)
 	s.guarded.will = w
@@ -244,7 +245,8 @@ func (s *session) endLocked() {
 	s.guarded.dead = true
 	s.stopTimersLocked()
 	w, st := s.guarded.will, s.standing.Load()
-	s.guarded.will, s.guarded.out, s.guarded.in = nil, outgoing{}, nil
+	s.guarded.out.reset()
+	s.guarded.will, s.guarded.in = nil, nil
 	s.guarded.Unlock()
 	s.space.forget(s)
 	if len(owed) > 0 {

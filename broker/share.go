@@ -169,7 +169,7 @@ func (s *session) owedLocked(inFlight bool, want func(*group) bool) (owed []queu
 	}
 	for _, q := range rest {
 		o.queue = append(o.queue, q)
-		o.bytes += q.msg.size
+		o.weigh(q.msg.size)
 	}
 	return owed
 }

@@ -31,6 +31,8 @@ type space struct {
 	usages   usages
 
 	published atomic.Pointer[rate.Limiter] // see rate
+	evaluated atomic.Pointer[rate.Limiter] // see Spend
+	stored    atomic.Int64                 // bytes of messages that wait in sessions
 
 	// epoch grows with every registry change in the organisation; what was
 	// looked up in the registry holds as long as it stays.

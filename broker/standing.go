@@ -24,13 +24,13 @@ type standing struct {
 
 // stand asks cordon.connect about p and makes its standing, whether allowed or
 // not. The error is a registry that could not be read.
-func (b *Broker) stand(ctx context.Context, p *policy.Principal, client *policy.Client) (*standing, error) {
+func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, client *policy.Client) (*standing, error) {
 	org, err := b.registry.OrganisationFacts(ctx, p.Org)
 	if err != nil {
 		return nil, fmt.Errorf("organisation facts: %w", err)
 	}
 	generation := b.decider.Generation() // read before evaluating: an activation in between makes it stale
-	facts := &policy.Facts{Principal: p, Org: org, Client: client}
+	facts := &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp}
 	judge := b.decider.Judge(facts)
 	d := decide(ctx, judge, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
 	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
@@ -43,7 +43,7 @@ func (b *Broker) stand(ctx context.Context, p *policy.Principal, client *policy.
 		if d.Groups != nil {
 			given.Groups = d.Groups
 		}
-		st.facts = &policy.Facts{Principal: &given, Org: org, Client: client}
+		st.facts = &policy.Facts{Principal: &given, Org: org, Client: client, Budget: sp}
 		st.judge = b.decider.Judge(st.facts)
 	}
 	return st, nil
@@ -107,7 +107,7 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	if err != nil { // the registry's own change closes or purges; here it is only not allowed
 		return s.expel(old, generation, no(plugins.CauseOf(err), err.Error()), willNever)
 	}
-	st, err := b.stand(ctx, &p, old.facts.Client)
+	st, err := b.stand(ctx, s.space, &p, old.facts.Client)
 	switch {
 	case err != nil:
 		return s.expel(old, generation, no(policy.CauseUnavailable, err.Error()), willFires)

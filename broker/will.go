@@ -81,7 +81,7 @@ func (b *Broker) fire(ctx context.Context, s *session, st *standing, w *will) {
 		})
 		return
 	}
-	now, err := b.stand(ctx, &p, st.facts.Client)
+	now, err := b.stand(ctx, s.space, &p, st.facts.Client)
 	if err != nil {
 		b.logRefusal(s.space.key.org.String(), s.key.client, &refusal{
 			action: policy.ActionPublish, cause: policy.CauseUnavailable, topic: w.name.String(), detail: "will not fired: " + err.Error(),

@@ -98,6 +98,16 @@ type Facts struct {
 	Principal *Principal
 	Org       *Organisation
 	Client    *Client
+	// Budget bounds evaluations that nothing is remembered for; nil: unbounded.
+	Budget Budget
+}
+
+// Budget is what an organisation may still have evaluated at this moment. A
+// remembered answer costs nothing.
+type Budget interface {
+	// Spend takes one evaluation and reports whether there was one left. It is
+	// safe for concurrent use.
+	Spend() bool
 }
 
 // Properties are the MQTT 5 properties of a message that policies may read.

@@ -56,7 +56,10 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 		now = e.now()
 	}
 
-	a, keep := j.answer(ctx, entry, r, now)
+	a, keep := answer{Decision: policy.Decision{Cause: policy.CauseQuota}}, false
+	if j.facts.Budget == nil || j.facts.Budget.Spend() {
+		a, keep = j.answer(ctx, entry, r, now)
+	}
 	if !a.Allow {
 		e.counters.deny(a.Cause)
 	}
