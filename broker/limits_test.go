@@ -2,11 +2,14 @@ package broker_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker"
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/broker/store/memstore"
 	"github.com/cordon-mq/cordon/broker/wire"
 )
 
@@ -217,5 +220,30 @@ func TestEvaluationsOfAnOrganisation(t *testing.T) {
 	}
 	if len(w.log.find("cause", "quota")) == 0 {
 		t.Error("the log does not say why")
+	}
+}
+
+// A client that stopped reading keeps nobody from its session: the take-over is
+// accepted and answered while the old connection is stuck in a write, and that
+// one is cut off.
+func TestA22TakeOverOfAStuckReader(t *testing.T) {
+	t.Parallel()
+	for _, v := range versions {
+		t.Run("MQTT "+v.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOn(t, rules{}.bundle(t), memstore.NewDisk(), broker.Config{Linger: 50 * time.Millisecond})
+			acme := w.org("acme01")
+			stuck := w.connect(t, acme.device("d1"), v)
+			stuck.listen(0, "a")
+			from := w.connect(t, acme.app("x"), wire.V5)
+			for range 100 {
+				from.say("a", strings.Repeat("x", 10_000), 0)
+			}
+			again := w.connect(t, acme.device("d1"), v)
+			again.listen(0, "a")
+			from.say("a", "for the new one", 0)
+			again.hear("a", "for the new one")
+			eventually(t, func() bool { _, err := stuck.Conn.Write([]byte{0xC0, 0}); return err != nil })
+		})
 	}
 }

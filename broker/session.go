@@ -81,7 +81,8 @@ func (t *takeover) finish(ctx context.Context, c *conn) {
 	c.b.log.Info("connected", "org", t.s.space.key.org, "client", string(t.s.key.client),
 		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", t.resumed)
 	if t.old != nil {
-		t.old.end(ending{code: wire.SessionTakenOver, will: willNever}) // [MQTT-3.1.4-3]; the will is seen to here
+		// [MQTT-3.1.4-3]; its will is seen to here.
+		t.old.end(ending{code: wire.SessionTakenOver, will: willNever, linger: revokeLinger})
 	}
 	if t.oldWill != nil {
 		t.s.space.b.fire(ctx, t.s, t.standing, t.oldWill)
