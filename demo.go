@@ -64,16 +64,10 @@ func (n *node) resetDemo(ctx context.Context, org policy.OrgID) error {
 	return err
 }
 
-// printTour prints commands to paste.
+// printTour prints commands to paste, for the listeners that are open.
 func (n *node) printTour(out io.Writer) {
-	port, api := "8883", "8443"
-	if n.mqtts != nil {
-		port = portOf(n.mqtts.Addr())
-	}
-	if n.https != nil {
-		api = portOf(n.https.Addr())
-	}
-	if n.tour.token == "" {
+	t := n.tour
+	if t.token == "" {
 		fmt.Fprintf(out, "Organisation %s is there already; its tokens were printed when they were made.\n", demoOrg)
 		fmt.Fprint(out, "Start with --demo-reset for new ones.\n\n")
 		return
@@ -83,17 +77,28 @@ In a second terminal, paste this line first; README.md goes on from there:
 
 export CA='%[2]s' APP_KEY='%[3]s' APP_TOKEN='%[4]s' DEVICE_TOKEN='%[5]s'
 
-An application hears every device of its organisation:
+`, demoOrg, n.caFile, t.key, t.token, t.deviceToken)
+	mqttCA, curlCA := "", ""
+	if n.caFile != "" { // else the operator's certificate is trusted as it is anywhere
+		mqttCA, curlCA = " --cafile '"+n.caFile+"'", " --cacert '"+n.caFile+"'"
+	}
+	if n.mqtts != nil {
+		server := "-h localhost -p " + portOf(n.mqtts.Addr()) + mqttCA
+		fmt.Fprintf(out, `An application hears every device of its organisation:
 
-mosquitto_sub -h localhost -p %[6]s --cafile '%[2]s' -i a:%[1]s:tour -u '%[3]s' -P '%[4]s' -v -t 'iot-2/type/+/id/+/evt/+/fmt/+'
+mosquitto_sub %[1]s -i a:%[2]s:tour -u '%[3]s' -P '%[4]s' -v -t 'iot-2/type/+/id/+/evt/+/fmt/+'
 
 The device writes a short topic; who it is comes from its token:
 
-mosquitto_pub -h localhost -p %[6]s --cafile '%[2]s' -i d:%[1]s:sensor:d1 -u use-token-auth -P '%[5]s' -q 1 -t iot-2/evt/status/fmt/json -m '{"temp":21}'
+mosquitto_pub %[1]s -i d:%[2]s:sensor:d1 -u use-token-auth -P '%[5]s' -q 1 -t iot-2/evt/status/fmt/json -m '{"temp":21}'
 
-The REST interface:
+`, server, demoOrg, t.key, t.token, t.deviceToken)
+	}
+	if n.https != nil {
+		fmt.Fprintf(out, `The REST interface:
 
-curl --cacert '%[2]s' -u '%[3]s:%[4]s' https://localhost:%[7]s/api/v0002/device/types/sensor/devices/d1
+curl%s -u '%s:%s' https://localhost:%s/api/v0002/device/types/sensor/devices/d1
 
-`, demoOrg, n.caFile, n.tour.key, n.tour.token, n.tour.deviceToken, port, api)
+`, curlCA, t.key, t.token, portOf(n.https.Addr()))
+	}
 }

@@ -90,7 +90,7 @@ func (n *node) maxConnections() int {
 		return possible
 	}
 	if n.cfg.MaxConnections > possible {
-		n.log.Warn("max-connections is more than open files allow", "max-connections", n.cfg.MaxConnections, "open_files", files.Cur)
+		n.log.Warn("max-connections is more than open files allow", "max_connections", n.cfg.MaxConnections, "open_files", files.Cur)
 	}
 	return n.cfg.MaxConnections
 }

@@ -66,9 +66,9 @@ type ending struct {
 	linger time.Duration
 }
 
-// revokeLinger is what a connection may take for its last packets when another
-// one took its session over, or when its
-// credential has gone: half of what promise 5 allows for the whole closing.
+// revokeLinger is what a connection may take for its last packets when its
+// credential has gone or another one took its session over: half of what
+// promise 5 allows for the whole closing.
 const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {

@@ -155,7 +155,7 @@ func TestListenersShareTheirConnections(t *testing.T) {
 		first, second := listentest.NewListener(), listentest.NewListener()
 		for _, inner := range []*listentest.Listener{first, second} {
 			stop := serve(listen.New(inner, listen.Config{Admission: admission, Log: log.logger()}), echo)
-			defer stop()
+			defer func() { _ = stop() }()
 		}
 		synctest.Wait() // each holds a place
 		a := first.Dial()

@@ -150,7 +150,9 @@ func TestHTTPSBehindAProxy(t *testing.T) {
 		t.Error("the aborted connection stays open")
 	}
 	_ = server.Close()
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 	_ = ws.Close()
 	ws.Wait()
 }
@@ -180,7 +182,9 @@ func TestHTTPSClientsThatStall(t *testing.T) {
 			t.Errorf("half a hello ended after %v, want 10 s", took)
 		}
 		_ = server.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package listen_test
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,7 +40,7 @@ func serveWeb(t *testing.T, cfg listen.WebSocketConfig, limits listen.AdmissionC
 	go func() { done <- listen.ServeHTTP(l, server) }()
 	t.Cleanup(func() {
 		_ = server.Close()
-		if err := <-done; err != http.ErrServerClosed {
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("ServeHTTP = %v", err)
 		}
 		_ = w.ws.Close()

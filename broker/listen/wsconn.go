@@ -105,7 +105,7 @@ func (c *wsConn) receive() error {
 			return endOf(err)
 		}
 		if kind != websocket.MessageBinary {
-			c.goodbye(websocket.StatusUnsupportedData)
+			_ = c.goodbye(websocket.StatusUnsupportedData)
 			return errText
 		}
 		for err == nil {

@@ -145,7 +145,7 @@ func TestClosedListener(t *testing.T) {
 		t.Errorf("Accept = %v, want net.ErrClosed", err)
 	}
 	for name, conn := range map[string]net.Conn{"dialled before": before, "dialled after": after} {
-		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: Read = %v, want io.EOF", name, err)
 		}
 	}
