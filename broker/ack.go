@@ -61,7 +61,7 @@ type receipt uint8
 const (
 	receiptNew  receipt = iota
 	receiptOpen         // received before and not released yet
-	receiptFull         // more are open than the CONNACK allowed [MQTT-3.3.4-8]
+	receiptFull         // more are open than the CONNACK allowed [MQTT-3.3.4-7]
 )
 
 // receipt looks an inbound QoS 2 packet ID up.

@@ -29,7 +29,7 @@ func codeOf(cause policy.Cause) wire.Code {
 		return wire.ServerShuttingDown
 	default:
 		// A policy's no, every way the engine can fail, and every bad credential
-		// look the same from outside [MQTT-5 §4.13]: not authorised.
+		// look the same from outside (MQTT 5 §4.13): not authorised.
 		return wire.NotAuthorized
 	}
 }

@@ -183,14 +183,14 @@ func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 		}
 	case *wire.Disconnect:
 		c.handleDisconnect(pk)
-	default: // a second CONNECT [MQTT-3.1.0-2], or AUTH without a method [MQTT-4.12.0-6]
+	default: // a second CONNECT [MQTT-3.1.0-2], or AUTH without a method [MQTT-4.12.0-7]
 		c.end(ending{cause: policy.CauseProtocol, code: wire.ProtocolError, will: willFires})
 	}
 }
 
 func (c *conn) handleDisconnect(pk *wire.Disconnect) {
 	if pk.HasSessionExpiry && !c.session.changeExpiry(time.Duration(pk.SessionExpiry)*time.Second) {
-		// A session that was to end with its connection cannot be kept after all [MQTT-3.14.2-2].
+		// A session that was to end with its connection cannot be kept after all (MQTT 5 §3.14.2.2.2).
 		c.end(ending{cause: policy.CauseProtocol, code: wire.ProtocolError, will: willFires})
 		return
 	}

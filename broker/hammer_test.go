@@ -133,9 +133,10 @@ func TestEverythingAtOnce(t *testing.T) {
 		for i := range 5 {
 			_, _ = conn.Write(wiretest.Publish(v, &wire.Publish{Topic: []byte("some/topic"), Payload: []byte("x"), QoS: byte(i % 3), PacketID: uint16(i%3) * uint16(i+1), Retain: i == 4}))
 		}
+		_, _ = conn.Write(wiretest.Pingreq())
 		r := bufio.NewReader(conn)
 		for range 12 {
-			if p, err := wiretest.Read(r, v); err != nil || p == nil {
+			if p, err := wiretest.Read(r, v); err != nil || p.Type() == wire.TypePingresp {
 				return
 			}
 		}

@@ -280,7 +280,7 @@ func (s *session) stopTimersLocked() {
 }
 
 // changeExpiry is the Session Expiry Interval of a DISCONNECT. It may not keep
-// a session that was to end with its connection [MQTT-3.14.2-2].
+// a session that was to end with its connection (MQTT 5 §3.14.2.2.2).
 func (s *session) changeExpiry(d time.Duration) bool {
 	most := s.standing.Load().limits().SessionExpiryMax
 	s.guarded.Lock()

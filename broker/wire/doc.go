@@ -12,7 +12,7 @@
 //   - the grammar of topic filters (policy/topic), and which topics exist;
 //   - which client identifiers are welcome, the empty one included;
 //   - packet identifiers in use, Receive Maximum, quotas;
-//   - a Session Expiry Interval in DISCONNECT after zero in CONNECT [MQTT-3.14.2-2];
+//   - a Session Expiry Interval in DISCONNECT after zero in CONNECT (MQTT 5 §3.14.2.2.2);
 //   - whether a payload is the UTF-8 its Payload Format Indicator says.
 //
 // A peer that breaks a rule gets an *Error with the reason code to close it

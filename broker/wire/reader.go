@@ -149,7 +149,7 @@ func (r *Reader) checkFirst(first byte) *Error {
 		return &Error{ProtocolError, t, "not a packet a client may send (MQTT 5 §2.1.2)"}
 	case TypeAuth:
 		if !r.hasAuthMethod {
-			return &Error{ProtocolError, t, "AUTH without Authentication Method in CONNECT [MQTT-4.12.0-6]"}
+			return &Error{ProtocolError, t, "AUTH without Authentication Method in CONNECT [MQTT-4.12.0-7]"}
 		}
 	case TypePublish:
 		switch {
