@@ -10,64 +10,6 @@ import (
 	"github.com/cordon-mq/cordon/policy/topic"
 )
 
-// target is one delivery that a topic causes: a session, and the filters of one
-// mount by which it matches. Filters under different mounts deliver apart,
-// because each spelling was asked for.
-type target struct {
-	session *session
-	subs    []*subscription
-	name    topic.Name // how the client spells it
-	group   *group     // a shared subscription; then all else is chosen per message
-}
-
-// targets returns who receives what in names, from memory while the index has
-// not changed.
-func (sp *space) targets(in *inbound) []target {
-	generation := sp.generation()
-	if in.hasTargets && in.targetsAt == generation {
-		return in.targets
-	}
-	in.targets = gather(sp, in.routed)
-	in.targetsAt, in.hasTargets = generation, true
-	return in.targets
-}
-
-func gather(sp *space, routed topic.RoutedName) []target {
-	type by struct {
-		session *session
-		mount   string
-	}
-	var targets []target
-	place := make(map[by]int)
-	sp.index.Match(routed, func(sub *subscription) {
-		name, ok := sub.spell(routed)
-		if !ok {
-			return
-		}
-		at := by{sub.session, sub.mount.Client}
-		i, met := place[at]
-		if !met {
-			i = len(targets)
-			place[at] = i
-			targets = append(targets, target{session: sub.session, name: name})
-		}
-		targets[i].subs = append(targets[i].subs, sub)
-	})
-	sp.shared.Match(routed, func(g *group) { targets = append(targets, target{group: g}) })
-	return targets
-}
-
-// spell is how the subscriber writes routed, if its filter and mount have a
-// spelling for it. A filter that starts with a wildcard does not match what the
-// client would write with a leading $ [MQTT-4.7.2-1].
-func (sub *subscription) spell(routed topic.RoutedName) (topic.Name, bool) {
-	name, ok := sub.mounts.Out(sub.mount, routed)
-	if !ok || sub.filter.StartsWithWildcard() && name.IsDollar() {
-		return topic.Name{}, false
-	}
-	return name, true
-}
-
 // cleared is a message that may be sent to one session now. Only clear makes
 // one and only transmit takes one: that is the one door out.
 type cleared struct {
