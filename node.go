@@ -42,6 +42,7 @@ type node struct {
 	tls      *tls.Config
 	caFile   string // empty with a certificate of the operator's own
 	tour     *tour
+	failures *listen.Failures // of MQTT and REST together
 
 	mqtts, mqtt, https *listen.Listener // nil when off
 
@@ -70,9 +71,8 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.openPolicy(ctx, stderr); err != nil {
 		return nil, err
 	}
-	n.broker = broker.New(broker.Config{
-		Domain: cfg.Domain, Failures: listen.NewFailures(listen.FailuresConfig{}), Log: log,
-	}, broker.Deps{
+	n.failures = listen.NewFailures(listen.FailuresConfig{})
+	n.broker = broker.New(broker.Config{Domain: cfg.Domain, Failures: n.failures, Log: log}, broker.Deps{
 		Decider: n.engine,
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
@@ -238,7 +238,7 @@ func (n *node) openAPI() error {
 		return err
 	}
 	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
-		Registry: n.registry, Decider: n.engine, OperatorToken: token,
+		Registry: n.registry, Decider: n.engine, OperatorToken: token, Failures: n.failures,
 	})
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/cordon-mq/cordon/plugins"
@@ -38,6 +39,8 @@ type Deps struct {
 	// OperatorToken opens /api/operator/v1 on the HTTPS listener. The zero Secret
 	// leaves it shut; a short one is an error.
 	OperatorToken plugins.Secret
+	// Failures remembers addresses whose credentials were wrong; nil: none are.
+	Failures Failures
 	// Ready says why the broker cannot serve yet; nil counts as always ready.
 	Ready func() error
 }
@@ -51,6 +54,15 @@ type Registry interface {
 	Organisations
 }
 
+// Failures bounds how often an address may be wrong. Both methods are safe for
+// concurrent use.
+type Failures interface {
+	// Allowed reports whether a credential from addr is to be verified at all.
+	Allowed(addr netip.Addr) bool
+	// Record notes a credential that failed.
+	Record(addr netip.Addr)
+}
+
 // API answers requests. It is safe for concurrent use and owns no goroutine.
 type API struct {
 	log      *slog.Logger
@@ -58,6 +70,7 @@ type API struct {
 	maxBody  int64
 	version  string
 	domain   string
+	failures Failures
 	registry Registry
 	decider  policy.Decider
 	token    plugins.Secret
@@ -78,7 +91,7 @@ func New(cfg Config, d Deps) (*API, error) {
 	}
 	a := &API{
 		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
-		registry: d.Registry, decider: d.Decider, token: d.OperatorToken, ready: d.Ready,
+		registry: d.Registry, decider: d.Decider, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

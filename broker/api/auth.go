@@ -25,8 +25,16 @@ var _ gate = (*door)(nil)
 // admit lets r through or says why not.
 func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*call, error) {
 	ctx := r.Context()
+	failures, address := d.api.failures, addressOf(r)
+	if failures != nil && !failures.Allowed(address) {
+		d.log(r, op, refusal{cause: policy.CauseLimit, detail: "too many wrong credentials from this address"})
+		return nil, &policy.Error{Kind: policy.KindLimit, Public: "too many wrong credentials; try again later"}
+	}
 	p, username, err := d.verify(r)
 	if err != nil {
+		if _, _, presented := r.BasicAuth(); failures != nil && presented && errors.Is(err, plugins.ErrBad) {
+			failures.Record(address)
+		}
 		return nil, d.refuseCredential(r, op, err)
 	}
 	if d.strangeHost(r, p.Org) {

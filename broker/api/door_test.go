@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -381,5 +383,47 @@ func TestClientFacts(t *testing.T) {
 	}}
 	if got.Address.String() != "198.51.100.7" || !reflect.DeepEqual(got.TLS, want) {
 		t.Errorf("client = %+v, TLS = %+v", got, got.TLS)
+	}
+}
+
+// failures is an address memory that allows two wrong credentials.
+type failures struct {
+	sync.Mutex
+	wrong map[netip.Addr]int
+}
+
+func (f *failures) Allowed(addr netip.Addr) bool {
+	f.Lock()
+	defer f.Unlock()
+	return f.wrong[addr] < 2
+}
+
+func (f *failures) Record(addr netip.Addr) {
+	f.Lock()
+	defer f.Unlock()
+	f.wrong[addr]++
+}
+
+// An address that keeps guessing is not answered any more, whatever it presents.
+func TestGuessingIsBounded(t *testing.T) {
+	t.Parallel()
+	remembered := &failures{wrong: map[netip.Addr]int{}}
+	w := newWorld(t, func(_ *Config, d *Deps) { d.Failures = remembered })
+	try := func(token, address string) int {
+		r := w.request("GET", "/api/v0002/device/types", "")
+		r.SetBasicAuth(w.acme.APIKey.Key, token)
+		r.RemoteAddr = address
+		return w.do(r).status
+	}
+	for i, want := range []int{http.StatusUnauthorized, http.StatusUnauthorized, http.StatusTooManyRequests} {
+		if got := try("wrong", "192.0.2.7:1"); got != want {
+			t.Errorf("guess %d: %d, want %d", i+1, got, want)
+		}
+	}
+	if got := try(w.acme.APIToken, "192.0.2.7:2"); got != http.StatusTooManyRequests {
+		t.Errorf("the right token after the guesses: %d", got)
+	}
+	if got := try(w.acme.APIToken, "192.0.2.8:1"); got != http.StatusOK {
+		t.Errorf("another address: %d", got)
 	}
 }

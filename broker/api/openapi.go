@@ -112,7 +112,7 @@ func schemaOf[T any](schemas huma.Registry, hint string) *huma.Schema {
 
 // failuresOf lists the statuses that say something about the request.
 func failuresOf(op *operation) []int {
-	f := []int{http.StatusUnauthorized, http.StatusForbidden}
+	f := []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests}
 	if op.body || op.list {
 		f = append(f, http.StatusBadRequest)
 	}
