@@ -8,22 +8,17 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
-	"github.com/eclipse/paho.golang/autopaho"
-	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 )
 
 // web is a demonstration with its HTTPS listener open.
 type web struct {
 	demonstration
-	https string
 	*process
 }
 
@@ -53,27 +48,25 @@ func startWeb(t *testing.T, settings ...string) *web {
 	}
 	return &web{
 		demonstration: demonstration{
-			address: addressIn(line, "mqtts"), caFile: printed["CA"],
+			doors:  doors{addressIn(line, "mqtts"), addressIn(line, "https"), printed["CA"]},
 			appKey: printed["APP_KEY"], appToken: printed["APP_TOKEN"], deviceToken: printed["DEVICE_TOKEN"],
 		},
-		https: addressIn(line, "https"), process: p,
+		process: p,
 	}
 }
 
-// longPayload takes several WebSocket messages.
-func longPayload() string { return strings.Repeat("0123456789", 10_000) }
-
-// Clients of others speak MQTT over WebSocket, on the port that serves REST.
-func TestWebSocketClients(t *testing.T) {
+// The port that serves REST takes WebSockets too, on two paths.
+func TestWebSocketPort(t *testing.T) {
 	t.Parallel()
 	w := startWeb(t)
 	for _, path := range []string{"/mqtt", "/"} {
-		for _, version := range []uint{3, 4} {
-			t.Run(fmt.Sprintf("Paho MQTT 3, version %d, path %s", version, path), func(t *testing.T) { w.paho3(t, version, path) })
-		}
+		t.Run("MQTT on "+path, func(t *testing.T) {
+			c := mqtt3.NewClient(w.deviceOptions(t, "wss://"+w.https+path))
+			done(t, c.Connect())
+			done(t, c.Publish(event, 1, false, "21"))
+			c.Disconnect(100)
+		})
 	}
-	t.Run("Paho MQTT 5", w.paho5)
-	t.Run("MQTT.js", w.mqttJS)
 	t.Run("REST on the same port", func(t *testing.T) {
 		for _, http2 := range []bool{true, false} {
 			transport := &http.Transport{TLSClientConfig: w.tls(t), ForceAttemptHTTP2: http2}
@@ -90,89 +83,12 @@ func TestWebSocketClients(t *testing.T) {
 	})
 }
 
-func (w *web) paho3(t *testing.T, version uint, path string) {
-	connect := func(id, user, password string) mqtt3.Client {
-		options := w.paho3Options(t, version, id, user, password)
-		options.Servers = nil
-		c := mqtt3.NewClient(options.AddBroker("wss://" + w.https + path))
-		done(t, c.Connect())
-		t.Cleanup(func() { c.Disconnect(100) })
-		return c
-	}
-	app, device := connect(appID, w.appKey, w.appToken), connect(deviceID, deviceUser, w.deviceToken)
-	arrived := make(chan message, 8)
-	done(t, app.Subscribe(eventInside, 1, func(_ mqtt3.Client, m mqtt3.Message) {
-		arrived <- message{m.Topic(), string(m.Payload()), m.Qos()}
-	}))
-	done(t, device.Publish(event, 1, false, longPayload()))
-	wants(t, arrived, message{eventInside, longPayload(), 1})
-}
-
-func (w *web) paho5(t *testing.T) {
-	server := &url.URL{Scheme: "wss", Host: w.https, Path: "/mqtt"}
-	arrived := make(chan message, 8)
-	connect := func(id, user, password string) *autopaho.ConnectionManager {
-		ctx, cancel := context.WithCancel(context.Background())
-		c, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
-			ServerUrls: []*url.URL{server}, TlsCfg: w.tls(t), KeepAlive: 60, CleanStartOnInitialConnection: true,
-			ConnectUsername: user, ConnectPassword: []byte(password),
-			ClientConfig: paho.ClientConfig{ClientID: id, OnPublishReceived: []func(paho.PublishReceived) (bool, error){
-				func(got paho.PublishReceived) (bool, error) {
-					arrived <- message{got.Packet.Topic, string(got.Packet.Payload), got.Packet.QoS}
-					return true, nil
-				},
-			}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Disconnect(within(t)); cancel(); <-c.Done() })
-		if err := c.AwaitConnection(within(t)); err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	app, device := connect(appID, w.appKey, w.appToken), connect(deviceID, deviceUser, w.deviceToken)
-	if _, err := app.Subscribe(within(t), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: eventInside, QoS: 2}}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := device.Publish(within(t), &paho.Publish{Topic: event, QoS: 2, Payload: []byte(longPayload())}); err != nil {
-		t.Fatal(err)
-	}
-	wants(t, arrived, message{eventInside, longPayload(), 2})
-}
-
-// mqttScript is a device and an application in the JavaScript client. It prints
-// what arrives; secrets come by the environment.
-const mqttScript = `
-const mqtt = require('mqtt')
-const env = process.env
-const connect = (clientId, username, password, protocolVersion) => mqtt.connect('wss://' + env.HTTPS + '/mqtt', {
-  clientId, username, password, protocolVersion, ca: require('fs').readFileSync(env.CA), servername: 'localhost', reconnectPeriod: 0,
-}).on('error', (err) => { console.error(String(err)); process.exit(1) })
-const app = connect(env.APP_ID, env.APP_KEY, env.APP_TOKEN, 5)
-app.on('message', (topic, payload) => {
-  console.log(topic, payload.length)
-  device.end(false, () => app.end())
-})
-let device
-app.subscribe(env.FILTER, { qos: 1 }, () => {
-  device = connect(env.DEVICE_ID, env.DEVICE_USER, env.DEVICE_TOKEN, 4)
-  device.publish(env.EVENT, '0123456789'.repeat(10000), { qos: 1 })
-})
-`
-
-func (w *web) mqttJS(t *testing.T) {
-	if !installed("node") || exec.CommandContext(t.Context(), "node", "-e", "require.resolve('mqtt')").Run() != nil {
-		t.Skip("node or its package mqtt is not installed; NODE_PATH may name the folder it is in")
-	}
-	cmd := exec.CommandContext(within(t), "node", "-e", mqttScript)
-	cmd.Env = append(os.Environ(), "HTTPS="+w.https, "CA="+w.caFile, "APP_ID="+appID, "APP_KEY="+w.appKey, "APP_TOKEN="+w.appToken,
-		"DEVICE_ID="+deviceID, "DEVICE_USER="+deviceUser, "DEVICE_TOKEN="+w.deviceToken, "FILTER="+eventInside, "EVENT="+event)
-	out, err := cmd.CombinedOutput()
-	if want := fmt.Sprintf("%s %d\n", eventInside, len(longPayload())); err != nil || string(out) != want {
-		t.Errorf("%v, printed %q, want %q", err, out, want)
-	}
+// deviceOptions are those of the device, in MQTT 3.1.1.
+func (w *web) deviceOptions(t *testing.T, broker string) *mqtt3.ClientOptions {
+	t.Helper()
+	return mqtt3.NewClientOptions().AddBroker(broker).SetTLSConfig(w.tls(t)).SetProtocolVersion(4).
+		SetClientID(deviceID).SetUsername(deviceUser).SetPassword(w.deviceToken).
+		SetConnectTimeout(patience).SetAutoReconnect(false)
 }
 
 // The address that a listed proxy names is the client's, on every listener, and
@@ -193,9 +109,7 @@ func TestProxyProtocol(t *testing.T) {
 				}
 				return conn, err
 			}
-			options := w.paho3Options(t, 4, deviceID, deviceUser, w.deviceToken)
-			options.Servers = nil
-			options.AddBroker(test.broker)
+			options := w.deviceOptions(t, test.broker)
 			if name == "mqtts" {
 				options.SetCustomOpenConnectionFn(func(uri *url.URL, o mqtt3.ClientOptions) (net.Conn, error) {
 					conn, err := behind(t.Context(), "tcp", uri.Host)

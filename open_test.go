@@ -29,12 +29,14 @@ func TestOpen(t *testing.T) {
 	t.Run("pub and sub need no credential", o.commands)
 	t.Run("MQTT 5 without a client ID", o.assigned)
 	t.Run("MQTT 3.1.1 without a client ID", o.unnamed)
-	t.Run("one filter is refused", o.refused)
-	t.Run("retained messages are kept", o.retained)
 }
 
 // open is a broker that is open to everybody, with and without TLS.
-type open struct{ mqtt, mqtts, caFile string }
+type open struct {
+	doors
+	mqtt string
+	log  *processLog
+}
 
 func startOpen(t *testing.T) *open {
 	t.Helper()
@@ -45,7 +47,7 @@ func startOpen(t *testing.T) *open {
 	succeeds(t, "init", "--data", data, "--org", demoOrg, "--json")
 	p, err := startProcess(dir, filepath.Join(dir, "log"), []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GORACE=atexit_sleep_ms=10",
-	}, "serve", "--data", data, "--policy", policies, "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--https", "off")
+	}, "serve", "--data", data, "--policy", policies, "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,10 @@ func startOpen(t *testing.T) *open {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &open{mqtt: addressIn(line, "mqtt"), mqtts: addressIn(line, "mqtts"), caFile: filepath.Join(data, "tls", "ca.crt")}
+	return &open{
+		doors: doors{addressIn(line, "mqtts"), addressIn(line, "https"), filepath.Join(data, "tls", "ca.crt")},
+		mqtt:  addressIn(line, "mqtt"), log: p.log,
+	}
 }
 
 // layOver puts the files of an example over those in dir.
@@ -91,7 +96,7 @@ func (o *open) client5(t *testing.T, id string, keepAlive uint16) (*paho.Client,
 	c := paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: patience,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(got paho.PublishReceived) (bool, error) {
-			arrived <- message{got.Packet.Topic, string(got.Packet.Payload), got.Packet.QoS}
+			arrived <- message{topic: got.Packet.Topic, payload: string(got.Packet.Payload), qos: got.Packet.QoS}
 			return true, nil
 		}},
 	})
@@ -109,11 +114,32 @@ func (o *open) client3(t *testing.T, id string) (mqtt3.Client, <-chan message) {
 	c := mqtt3.NewClient(mqtt3.NewClientOptions().AddBroker("tcp://" + o.mqtt).
 		SetProtocolVersion(4).SetClientID(id).SetConnectTimeout(patience).SetAutoReconnect(false).SetOrderMatters(true).
 		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
-			arrived <- message{m.Topic(), string(m.Payload()), m.Qos()}
+			arrived <- message{topic: m.Topic(), payload: string(m.Payload()), qos: m.Qos()}
 		}))
 	done(t, c.Connect())
 	t.Cleanup(func() { c.Disconnect(100) })
 	return c, arrived
+}
+
+// wants waits for one message.
+func wants(t *testing.T, arrived <-chan message, want message) {
+	t.Helper()
+	select {
+	case got := <-arrived:
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	case <-within(t).Done():
+		t.Errorf("nothing arrived, want %s", want)
+	}
+}
+
+// done waits for what the older library was asked to do.
+func done(t *testing.T, token mqtt3.Token) {
+	t.Helper()
+	if err := settled(token); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func subscribe5(t *testing.T, c *paho.Client, filter string, want byte) {
@@ -132,16 +158,16 @@ func (o *open) exchange(t *testing.T) {
 	done(t, three.Subscribe("$TopicB/+", 2, nil))
 	for qos := range byte(3) {
 		done(t, three.Publish("TopicA/x", qos, false, "from 3"))
-		wants(t, toFive, message{"TopicA/x", "from 3", qos})
+		wants(t, toFive, message{topic: "TopicA/x", payload: "from 3", qos: qos})
 		if _, err := five.Publish(within(t), &paho.Publish{Topic: "$TopicB/y", QoS: qos, Payload: []byte("from 5")}); err != nil {
 			t.Fatal(err)
 		}
-		wants(t, toThree, message{"$TopicB/y", "from 5", qos})
+		wants(t, toThree, message{topic: "$TopicB/y", payload: "from 5", qos: qos})
 	}
 }
 
 func (o *open) commands(t *testing.T) {
-	_, port, err := net.SplitHostPort(o.mqtts)
+	_, port, err := net.SplitHostPort(o.address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,26 +197,7 @@ func (o *open) unnamed(t *testing.T) {
 	other, _ := o.client3(t, "")
 	done(t, one.Subscribe("unnamed", 1, nil))
 	done(t, other.Publish("unnamed", 1, false, "hello"))
-	wants(t, toOne, message{"unnamed", "hello", 1})
-}
-
-func (o *open) refused(t *testing.T) {
-	five, _, _ := o.client5(t, "asks-5", 30)
-	subscribe5(t, five, "test/nosubscribe", 0x87)
-	subscribe5(t, five, "test/#", 2)
-	three, _ := o.client3(t, "asks-3")
-	subscription := three.Subscribe("test/nosubscribe", 2, nil).(*mqtt3.SubscribeToken)
-	if !subscription.WaitTimeout(patience) || subscription.Result()["test/nosubscribe"] != 0x80 {
-		t.Errorf("MQTT 3.1.1: %v", subscription.Result())
-	}
-}
-
-func (o *open) retained(t *testing.T) {
-	three, _ := o.client3(t, "")
-	done(t, three.Publish("kept/here", 1, true, "still"))
-	five, toFive, _ := o.client5(t, "late", 30)
-	subscribe5(t, five, "kept/#", 2)
-	wants(t, toFive, message{"kept/here", "still", 1})
+	wants(t, toOne, message{topic: "unnamed", payload: "hello", qos: 1})
 }
 
 // The policy names an organisation; the registry says whether it is in service.

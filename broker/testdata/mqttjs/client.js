@@ -16,7 +16,7 @@ class Member {
   constructor (name) {
     this.name = name
     this.pending = new Set()
-    this.aliased = 0 // messages that left without their topic
+    this.aliased = 0 // messages that came and went without their topic
   }
 
   answer (seq, values) {
@@ -41,6 +41,7 @@ class Member {
       if (packet.cmd === 'publish' && packet.topic === '') this.aliased++
     })
     this.client.on('packetreceive', (packet) => {
+      if (packet.cmd === 'publish' && packet.topic === '') this.aliased++
       if (packet.cmd === 'suback') this.granted = packet.granted
     })
   }
@@ -60,11 +61,14 @@ class Member {
   publish (seq, { topic, payload, options }) {
     const properties = options.properties
     if (properties && properties.correlationData) properties.correlationData = Buffer.from(properties.correlationData)
-    this.client.publish(topic, payload, options, (err) => err ? this.fail(seq, err) : this.answer(seq, { aliased: this.aliased }))
+    this.client.publish(topic, payload, options, (err) => err ? this.fail(seq, err) : this.answer(seq))
   }
 
+  count (seq) { this.answer(seq, { aliased: this.aliased }) }
+
   end (seq) {
-    this.client.end(false, () => this.answer(seq))
+    // What nobody will acknowledge is not waited for.
+    this.client.end(!this.client.connected, () => this.answer(seq))
   }
 
   received (topic, payload, { qos, retain, properties = {} }) {
@@ -82,8 +86,7 @@ class Member {
         expiry: properties.messageExpiryInterval,
         response: properties.responseTopic,
         correlation: properties.correlationData && properties.correlationData.toString(),
-        user: user.join(','),
-        alias: properties.topicAlias
+        user: user.join(',')
       }
     })
   }
