@@ -129,7 +129,7 @@ func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
 	s := t.session
 	c := s.conn.Load()
 	if c == nil { // judged when it is sent
-		return s.enqueue(t.subs, p)
+		return s.enqueue(ctx, t.subs, p)
 	}
 	d := delivery{
 		name: t.name, routed: p.in.routed, levels: p.in.levels, qos: p.qos, retain: p.retain, size: len(p.payload),
@@ -171,7 +171,7 @@ func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication
 }
 
 // enqueue keeps a message for an offline session. QoS 0 is not kept.
-func (s *session) enqueue(subs []*subscription, p *publication) bool {
+func (s *session) enqueue(ctx context.Context, subs []*subscription, p *publication) bool {
 	qos, asIs := byte(0), false
 	for _, sub := range subs {
 		if sub = sub.living(); sub != nil && !(sub.noLocal && p.origin == s.key) {
@@ -181,12 +181,20 @@ func (s *session) enqueue(subs []*subscription, p *publication) bool {
 	if qos = min(qos, p.qos); qos == 0 {
 		return false
 	}
+	return s.keep(ctx, queued{msg: p.stored(), subs: subs, qos: qos, retain: p.retainedFlag(asIs)})
+}
+
+// keep queues q. The session may have come back since it was seen offline, and
+// have sent all that it had by then: nobody else would send this one.
+func (s *session) keep(ctx context.Context, q queued) bool {
 	s.guarded.Lock()
-	defer s.guarded.Unlock()
-	if s.guarded.dead {
-		return false
+	kept := !s.guarded.dead && s.pushLocked(q)
+	online := s.conn.Load() != nil
+	s.guarded.Unlock()
+	if kept && online {
+		s.drain(ctx)
 	}
-	return s.pushLocked(queued{msg: p.stored(), subs: subs, qos: qos, retain: p.retainedFlag(asIs)})
+	return kept
 }
 
 // pushLocked queues within the session's declared overflow rule.
@@ -339,7 +347,8 @@ func (out *cleared) properties(props *wire.PublishProperties) *wire.PublishPrope
 	seen := *props
 	seen.ResponseTopic = out.response.String()
 	if seen.HasMessageExpiry {
-		seen.MessageExpiry = uint32(max(0, time.Until(out.expires)/time.Second)) // [MQTT-3.3.2-6]
+		// What is left of it, with whole seconds waited taken off [MQTT-3.3.2-6].
+		seen.MessageExpiry = uint32(max(0, (time.Until(out.expires)+time.Second-1)/time.Second))
 	}
 	return &seen
 }

@@ -97,7 +97,7 @@ func (b *Broker) deliverShared(ctx context.Context, g *group, p *publication, ex
 	}
 	for i := range offline {
 		sub := offline[(turn+i)%len(offline)]
-		if sub.session.enqueue([]*subscription{sub}, p) {
+		if sub.session.enqueue(ctx, []*subscription{sub}, p) {
 			return true
 		}
 	}
@@ -133,11 +133,7 @@ func (s *session) handOver(ctx context.Context, owed []queued, keeps bool) {
 		if s.space.b.deliverShared(ctx, q.subs[0].group, p, s) || !keeps {
 			continue
 		}
-		s.guarded.Lock()
-		if !s.guarded.dead {
-			s.pushLocked(*q)
-		}
-		s.guarded.Unlock()
+		s.keep(ctx, *q)
 	}
 }
 

@@ -205,7 +205,10 @@ func (ws *WebSocket) accept(w http.ResponseWriter, r *http.Request) (*Conn, erro
 	}
 	over := newWSConn(stream, socket, ws.cfg.MaxMessage, ws.cfg.Log)
 	conn.Conn = over
-	return conn, over.SetDeadline(time.Now().Add(ws.cfg.SetupTimeout))
+	// A socket that the peer's first frames have ended already says so at the
+	// owner's first read.
+	_ = over.SetDeadline(time.Now().Add(ws.cfg.SetupTimeout))
+	return conn, nil
 }
 
 // hijacker remembers the socket that the library takes over.
