@@ -120,6 +120,10 @@ func TestRememberedEqualsFresh(t *testing.T) {
 					if !sameAnswer(got, want) {
 						t.Fatalf("remembered %+v\nfresh      %+v\nrequest %+v", got, want, r)
 					}
+					// The same question again: drawn ones may never repeat.
+					if again := judge.Decide(ctx, r); !sameAnswer(again, want) {
+						t.Fatalf("the second time %+v\nfresh           %+v\nrequest %+v", again, want, r)
+					}
 				}
 			})
 			if e.Stats().Remembered == before.Remembered {
