@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker"
@@ -35,6 +36,7 @@ type node struct {
 	cfg config.Config
 	log *slog.Logger
 
+	store    *badgerstore.Store
 	registry *registry.Registry
 	engine   *opa.Engine
 	broker   *broker.Broker
@@ -43,6 +45,7 @@ type node struct {
 	caFile   string // empty with a certificate of the operator's own
 	tour     *tour
 	failures *listen.Failures // of MQTT and REST together
+	short    atomic.Bool      // free space is below the watermark
 
 	mqtts, mqtt, https *listen.Listener // nil when off
 
@@ -62,6 +65,9 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
+	if err := n.openStore(); err != nil {
+		return nil, err
+	}
 	if err := n.openRegistry(); err != nil {
 		return nil, err
 	}
@@ -72,13 +78,15 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 		return nil, err
 	}
 	n.failures = listen.NewFailures(listen.FailuresConfig{})
-	n.broker = broker.New(broker.Config{Domain: cfg.Domain, Failures: n.failures, Log: log}, broker.Deps{
+	n.broker = broker.New(broker.Config{
+		Domain: cfg.Domain, Failures: n.failures, Log: log, Buffer: int64(cfg.MaxBuffer) << 20,
+	}, broker.Deps{
 		Decider: n.engine,
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
 			{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
 		}),
-		Registry: brokerRegistry{n.registry},
+		Registry: brokerRegistry{n.registry}, Store: n.store,
 	})
 	n.engine.OnActivate(func(policy.Generation) { n.broker.Sweep() })
 	n.onStop(n.registryWatch(func(ch registry.Change) { n.broker.Apply(sessionChange(ch)) }))
@@ -87,6 +95,10 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 		defer cancel()
 		return n.broker.Shutdown(ctx)
 	})
+	if err := n.restore(ctx); err != nil {
+		return nil, err
+	}
+	n.watchSpace()
 	return n, n.openAPI()
 }
 
@@ -104,16 +116,12 @@ func (n *node) stop() error {
 }
 
 func (n *node) openRegistry() error {
-	st, err := badgerstore.Open(filepath.Join(n.cfg.Data, "db"), badgerstore.Options{Logger: n.log})
-	if err != nil {
-		return fmt.Errorf("data folder %s: %w", n.cfg.Data, err)
-	}
-	n.onStop(st.Close)
 	level := registry.LevelTLS
 	if n.cfg.MQTT != config.Off { // whoever opens a plain listener wants it used
 		level = registry.LevelTLSOptional
 	}
-	n.registry, err = registry.Open(st, registry.Options{Log: n.log, DefaultConnectionLevel: level})
+	var err error
+	n.registry, err = registry.Open(n.store, registry.Options{Log: n.log, DefaultConnectionLevel: level})
 	if err != nil {
 		return err
 	}
@@ -171,16 +179,23 @@ func (n *node) openCertificate(ctx context.Context) error {
 
 // organisationNames lists every organisation for the certificate.
 func organisationNames(ctx context.Context, r *registry.Registry) (names []string, err error) {
+	list, err := organisations(ctx, r)
+	for _, o := range list {
+		names = append(names, o.ID.String())
+	}
+	return names, err
+}
+
+// organisations lists them all.
+func organisations(ctx context.Context, r *registry.Registry) (all []registry.Organisation, err error) {
 	for page := (registry.Page{Limit: 1000}); ; {
 		list, next, err := r.Organisations(ctx, page)
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range list {
-			names = append(names, o.ID.String())
-		}
+		all = append(all, list...)
 		if next == "" {
-			return names, nil
+			return all, nil
 		}
 		page.After = next
 	}
@@ -238,7 +253,7 @@ func (n *node) openAPI() error {
 		return err
 	}
 	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
-		Registry: n.registry, Decider: n.engine, OperatorToken: token, Failures: n.failures,
+		Registry: n.registry, Decider: n.engine, OperatorToken: token, Failures: n.failures, Ready: n.ready,
 	})
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/cordon-mq/cordon/broker/wire"
-	"github.com/cordon-mq/cordon/policy"
 )
 
 // handleAck carries out PUBACK, PUBREC and PUBCOMP for messages to the client,
@@ -15,44 +14,71 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 		return
 	}
 	s := c.session
+	var w writes
 	s.guarded.Lock()
 	o := &s.guarded.out
-	i := o.find(pk.PacketID)
-	var m *sent
-	if i >= 0 {
-		m = o.inflight[i]
+	var e *entry
+	if i := o.find(pk.PacketID); i >= 0 {
+		e = o.inflight[i]
 	}
 	switch {
-	case pk.Kind == wire.TypePuback && m != nil && m.qos == 1,
-		pk.Kind == wire.TypePubrec && m != nil && m.qos == 2 && pk.Code.Failed(),
-		pk.Kind == wire.TypePubcomp && m != nil && m.released:
-		o.remove(i)
-	case pk.Kind == wire.TypePubrec && m != nil && m.qos == 2:
-		m.released, m.msg, m.subs = true, nil, nil // received: the message itself is not needed again
-		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: pk.PacketID})
+	case pk.Kind == wire.TypePuback && e != nil && e.qos == 1,
+		pk.Kind == wire.TypePubrec && e != nil && e.qos == 2 && !e.released && pk.Code.Failed(),
+		pk.Kind == wire.TypePubcomp && e != nil && e.released:
+		o.remove(e)
+		w.removeLocked(s, e)
+	case pk.Kind == wire.TypePubrec && e != nil && e.qos == 2:
+		s.receivedLocked(&w, c, e)
 	case pk.Kind == wire.TypePubrec && !pk.Code.Failed():
 		// Not known here. The client must be able to finish it all the same.
 		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: pk.PacketID, Code: wire.PacketIdentifierNotFound})
 	}
 	more := o.resending(c) || o.waiting() > 0 && o.room(c)
 	s.guarded.Unlock()
+	if !w.none() {
+		c.b.commit(&w, nil)
+	}
 	if more {
 		s.drain(ctx)
 	}
 }
 
-// release ends an inbound QoS 2 exchange.
+// receivedLocked notes that the client has e, a message at QoS 2: what remains
+// is PUBREL, which leaves once that is stored where the session is kept.
+func (s *session) receivedLocked(w *writes, c *conn, e *entry) {
+	if e.released { // said before
+		if !e.saving {
+			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+		}
+		return
+	}
+	w.drop(s.space, e)
+	e.released, e.msg, e.subs = true, nil, nil // the message itself is not needed again
+	if e.place == 0 {
+		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+		return
+	}
+	w.saveLocked(s, e)
+}
+
+// release ends an inbound QoS 2 exchange. Where the session is kept, PUBCOMP
+// leaves once that is stored: the client may use the packet ID again from then
+// on, for a message that must not be taken for a repetition.
 func (c *conn) release(id uint16) {
 	s := c.session
+	var w writes
 	s.guarded.Lock()
 	_, known := s.guarded.in[id]
 	delete(s.guarded.in, id)
+	if known && s.guarded.number != 0 {
+		w.delete(s.space.keys.Inbound(s.guarded.number, id))
+	}
 	s.guarded.Unlock()
 	code := wire.Success
 	if !known {
 		code = wire.PacketIdentifierNotFound
 	}
-	c.ack(wire.Ack{Kind: wire.TypePubcomp, PacketID: id, Code: code})
+	c.answer(&w, ackAfter{Ack: wire.Ack{Kind: wire.TypePubcomp, PacketID: id, Code: code}})
 }
 
 // receipt is what an inbound QoS 2 packet ID is to its session.
@@ -78,25 +104,21 @@ func (s *session) receipt(id uint16) receipt {
 }
 
 // receive remembers an inbound QoS 2 packet ID until its PUBREL.
-func (s *session) receive(id uint16) {
+func (s *session) receive(w *writes, id uint16) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	if s.guarded.in == nil {
 		s.guarded.in = make(map[uint16]struct{})
 	}
 	s.guarded.in[id] = struct{}{}
+	if s.guarded.number != 0 {
+		w.put(s.space.keys.Inbound(s.guarded.number, id), nil)
+	}
 }
 
-// skip treats a message that is too large for the client as if it had been sent
-// and acknowledged [MQTT-3.1.2-25]. The session's lock is held when id is not 0.
-func (c *conn) skip(id uint16) {
-	if id == 0 {
-		return
-	}
-	o := &c.session.guarded.out
-	if i := o.find(id); i >= 0 {
-		o.remove(i)
-	}
-	c.b.log.Warn("message too large for its receiver", "org", c.session.space.key.org, "client", string(c.session.key.client),
-		"reason", string(policy.CausePayloadSize))
+// unreceive forgets an inbound packet ID whose message could not be stored.
+func (s *session) unreceive(id uint16) {
+	s.guarded.Lock()
+	defer s.guarded.Unlock()
+	delete(s.guarded.in, id)
 }

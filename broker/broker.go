@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/listen"
+	"github.com/cordon-mq/cordon/broker/store"
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -29,7 +30,11 @@ type Config struct {
 	Domain string
 	// Failures remembers addresses whose credentials were wrong; nil: none are.
 	Failures *listen.Failures
-	Log      *slog.Logger // default: discard
+	// Buffer is how many bytes of packets and waiting messages all clients
+	// together may have in memory. Nobody may hold more than what is left of it.
+	// Default 1 GiB.
+	Buffer int64
+	Log    *slog.Logger // default: discard
 }
 
 // maxConnect bounds the one packet of a client that nobody knows yet, in bytes:
@@ -41,6 +46,9 @@ type Deps struct {
 	Decider   policy.Decider
 	Verifiers *plugins.Set
 	Registry  Registry
+	// Store is where sessions that outlive their connection are kept, and what is
+	// retained. It is closed after Shutdown has returned.
+	Store store.Store
 }
 
 // Registry is what the broker asks of the registry, about live sessions.
@@ -53,6 +61,9 @@ type Registry interface {
 	// DeviceFacts returns what the registry knows of a device; a device it does
 	// not know has Registered false and is no error.
 	DeviceFacts(ctx context.Context, org policy.OrgID, typ, id policy.ID) (*policy.Device, error)
+	// Stands reports whether p's organisation and subject still exist and are in
+	// service, whatever has become of the credential it was verified by.
+	Stands(ctx context.Context, p *policy.Principal) (bool, error)
 	// SessionQuotas returns the organisation's finite quotas.
 	SessionQuotas(ctx context.Context, org policy.OrgID) (Quotas, error)
 }
@@ -78,6 +89,9 @@ type Broker struct {
 	decider   policy.Decider
 	verifiers *plugins.Set
 	registry  Registry
+	store     store.Store
+	budget    budget
+	short     atomic.Bool // free space is below the watermark
 	refused   refusals
 	stats     stats
 	changes   atomic.Uint64 // registry changes so far
@@ -107,10 +121,14 @@ func New(cfg Config, deps Deps) *Broker {
 	if cfg.Linger == 0 {
 		cfg.Linger = time.Second
 	}
+	if cfg.Buffer == 0 {
+		cfg.Buffer = 1 << 30
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{cfg: cfg, log: cfg.Log, decider: deps.Decider, verifiers: deps.Verifiers, registry: deps.Registry}
+	b := &Broker{cfg: cfg, log: cfg.Log, decider: deps.Decider, verifiers: deps.Verifiers, registry: deps.Registry, store: deps.Store}
+	b.budget.total = cfg.Buffer
 	b.guarded.spaces = make(map[spaceKey]*space)
 	b.guarded.conns = make(map[*conn]struct{})
 	return b
@@ -165,6 +183,11 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// SetShort says whether storage is short. As long as it is, messages at QoS 1
+// and 2 are refused, because a full disk would take the whole store with it;
+// everything else goes on.
+func (b *Broker) SetShort(short bool) { b.short.Store(short) }
 
 // errClosed is what begins after Shutdown began.
 var errClosed = errors.New("broker is shut down")

@@ -19,7 +19,7 @@ func codeOf(cause policy.Cause) wire.Code {
 		return wire.TopicNameInvalid
 	case policy.CausePayloadSize:
 		return wire.PacketTooLarge
-	case policy.CauseLimit, policy.CauseQuota:
+	case policy.CauseLimit, policy.CauseQuota, policy.CauseStorage:
 		return wire.QuotaExceeded
 	case policy.CauseProtocol:
 		return wire.ProtocolError

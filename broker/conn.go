@@ -34,6 +34,8 @@ type conn struct {
 	session   *session                         // nil before CONNACK
 	changes   uint64                           // Broker.changes before the principal was read
 
+	unanswered atomic.Int32 // acknowledgements that wait for the store; see answer
+
 	keepAlive time.Duration     // read deadline; 0: none
 	whole     bool              // a packet was read since the deadline was set
 	aliases   map[uint16]string // the client's
@@ -48,6 +50,7 @@ type conn struct {
 	established atomic.Bool // CONNACK is in the outbox
 	closing     atomic.Bool
 	done        chan struct{} // closed by end
+	flushed     chan struct{} // closed when all that could be written was
 	guarded     struct {
 		sync.Mutex
 		ended  bool
@@ -72,7 +75,8 @@ type ending struct {
 const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
-	c := &conn{b: b, nc: nc, out: newOutbox(), problem: true, done: make(chan struct{})}
+	c := &conn{b: b, nc: nc, problem: true, done: make(chan struct{}), flushed: make(chan struct{})}
+	c.out = newOutbox(nc, b.cfg.WriteStall, &b.budget, c.drain, c.written)
 	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
 }
@@ -112,27 +116,35 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 // serve runs the connection. A panic below costs this connection alone: the
 // listener recovers it, after the clean-up here.
 func (c *conn) serve() {
-	flushed := make(chan struct{})
-	go func() {
-		defer close(flushed)
-		if err := c.out.flush(c.nc, c.b.cfg.WriteStall); err != nil {
-			c.end(ending{will: willFires, quiet: true})
-			c.nc.Abort()
-			return
-		}
-		c.closeWrite()
-	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer func() {
 		cancel()
 		c.end(ending{code: wire.UnspecifiedError, will: willFires}) // nothing, unless it panicked
 		c.detach()
-		<-flushed
+		<-c.flushed
 		c.discard()
 		_ = c.nc.Close()
 		c.stopLinger()
 	}()
 	c.run(ctx)
+}
+
+// drain sends what the session owes; a flusher calls it.
+func (c *conn) drain() {
+	if s := c.session; s != nil {
+		s.drain(context.Background())
+	}
+}
+
+// written is called when the last packet was, or could not be.
+func (c *conn) written(err error) {
+	defer close(c.flushed)
+	if err != nil {
+		c.end(ending{will: willFires, quiet: true})
+		c.nc.Abort()
+		return
+	}
+	c.closeWrite()
 }
 
 func (c *conn) run(ctx context.Context) {

@@ -140,7 +140,7 @@ func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
 		return false
 	}
 	if out.qos == 0 {
-		return c.transmit(&out, p.payload, p.props, 0, p.retainedFlag(out.asIs), false)
+		return c.transmit(&out, p.payload, p.props, 0, p.retainedFlag(out.asIs), false) != unsent
 	}
 	return s.sendOrQueue(&out, t.subs, p, p.retainedFlag(out.asIs))
 }
@@ -151,10 +151,11 @@ func (p *publication) retainedFlag(asPublished bool) bool {
 	return p.fromRetained || p.retain && asPublished
 }
 
-// sendOrQueue sends at QoS 1 or 2 if the window has room and nothing waits
-// before it, and queues otherwise.
+// sendOrQueue sends at QoS 1 if the window has room and nothing waits before
+// it, and queues otherwise. So does QoS 2, unless the session is kept: then its
+// packet identifier is stored first.
 func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication, retain bool) bool {
-	q := queued{msg: p.stored(), subs: subs, qos: out.qos, retain: retain}
+	e := &entry{msg: p.stored(), subs: subs, qos: out.qos, retain: retain}
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	if s.guarded.dead {
@@ -162,11 +163,17 @@ func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication
 	}
 	o := &s.guarded.out
 	c := s.conn.Load()
-	if c == nil || o.draining || o.waiting() > 0 || !o.room(c) {
-		return s.pushLocked(q)
+	kept := s.guarded.number != 0
+	if c == nil || o.draining || o.waiting() > 0 || !o.room(c) || kept && e.qos == 2 {
+		return s.pushLocked(&p.writes, e)
 	}
-	m := o.send(q, c)
-	c.transmit(out, q.msg.payload, q.msg.props, m.id, retain, false)
+	o.number(e)
+	o.send(e, c)
+	if c.transmit(out, e.msg.payload, e.msg.props, e.id(), retain, false) == oversize {
+		o.remove(e) // as if it had been sent and acknowledged [MQTT-3.1.2-25]
+		return true
+	}
+	p.writes.saveLocked(s, e)
 	return true
 }
 
@@ -181,14 +188,14 @@ func (s *session) enqueue(ctx context.Context, subs []*subscription, p *publicat
 	if qos = min(qos, p.qos); qos == 0 {
 		return false
 	}
-	return s.keep(ctx, queued{msg: p.stored(), subs: subs, qos: qos, retain: p.retainedFlag(asIs)})
+	return s.keep(ctx, &p.writes, &entry{msg: p.stored(), subs: subs, qos: qos, retain: p.retainedFlag(asIs)})
 }
 
-// keep queues q. The session may have come back since it was seen offline, and
+// keep queues e. The session may have come back since it was seen offline, and
 // have sent all that it had by then: nobody else would send this one.
-func (s *session) keep(ctx context.Context, q queued) bool {
+func (s *session) keep(ctx context.Context, w *writes, e *entry) bool {
 	s.guarded.Lock()
-	kept := !s.guarded.dead && s.pushLocked(q)
+	kept := !s.guarded.dead && s.pushLocked(w, e)
 	online := s.conn.Load() != nil
 	s.guarded.Unlock()
 	if kept && online {
@@ -198,23 +205,43 @@ func (s *session) keep(ctx context.Context, q queued) bool {
 }
 
 // pushLocked queues within the session's declared overflow rule.
-func (s *session) pushLocked(q queued) bool {
+func (s *session) pushLocked(w *writes, e *entry) bool {
 	limits := s.standing.Load().limits()
-	dropped := s.guarded.out.push(q, limits)
-	if dropped > 0 {
-		s.space.b.stats.droppedQueue.Add(uint64(dropped))
+	dropped := s.guarded.out.push(e, limits, s.space.b.budget.most(limits.QueueBytes))
+	queued := true
+	for _, d := range dropped {
+		if d == e {
+			queued = false
+			continue
+		}
+		w.removeLocked(s, d)
+	}
+	if queued {
+		w.saveLocked(s, e)
+	}
+	if len(dropped) > 0 {
+		s.space.b.stats.droppedQueue.Add(uint64(len(dropped)))
 		if !s.guarded.out.dropping {
 			s.guarded.out.dropping = true
 			s.space.b.log.Warn("queue overflow", "org", s.space.key.org, "client", string(s.key.client),
 				"rule", limits.QueueOverflow.String(), "messages", s.guarded.out.waiting())
 		}
 	}
-	return dropped == 0 || limits.QueueOverflow == policy.DropOldest
+	return queued
 }
 
 // drain sends what is due: first, after a resume, what was in flight, then what
-// waits, as far as the window allows. Each message passes clear again.
+// waits, as far as the window allows. Each message passes clear again. Whatever
+// is dropped on the way gives its place in the store back.
 func (s *session) drain(ctx context.Context) {
+	var w writes
+	s.drainInto(ctx, &w)
+	if !w.none() {
+		s.space.b.commit(&w, nil)
+	}
+}
+
+func (s *session) drainInto(ctx context.Context, w *writes) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	o := &s.guarded.out
@@ -227,17 +254,17 @@ func (s *session) drain(ctx context.Context) {
 		if c == nil || s.guarded.dead {
 			break
 		}
-		if m, before := o.unsent(c); m != nil {
-			if before >= o.window && !m.released { // [MQTT-3.3.4-9]
+		if e, before := o.unsent(c); e != nil {
+			if before >= o.window && !e.released { // [MQTT-3.3.4-9]
 				break
 			}
-			s.resendLocked(ctx, c, m)
+			s.resendLocked(ctx, w, c, e)
 			continue
 		}
-		if o.waiting() == 0 || !o.room(c) {
+		if o.waiting() == 0 || !o.room(c) || o.first().unsafe() {
 			break
 		}
-		s.sendNextLocked(ctx, c)
+		s.sendNextLocked(ctx, w, c)
 	}
 	o.draining = false
 	if o.waiting() == 0 {
@@ -247,59 +274,86 @@ func (s *session) drain(ctx context.Context) {
 
 // resendLocked sends a message in flight again on c: PUBREL if it was received
 // already, else the PUBLISH with DUP, if it may still be had [MQTT-4.4.0-1].
-func (s *session) resendLocked(ctx context.Context, c *conn, m *sent) {
-	m.conn = c
-	if m.released {
-		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: m.id})
+func (s *session) resendLocked(ctx context.Context, w *writes, c *conn, e *entry) {
+	e.conn = c
+	if e.released {
+		if !e.saving { // else it is sent once that is stored
+			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+		}
 		return
 	}
-	out, ok := s.clearQueued(ctx, &m.queued, true)
-	i := s.guarded.out.find(m.id)
-	switch {
-	case i < 0 || s.guarded.out.inflight[i] != m: // acknowledged meanwhile
-	case !ok:
-		s.guarded.out.remove(i)
-	case s.conn.Load() == c:
-		out.qos = m.qos // the QoS of a packet ID does not change under way
-		c.transmit(&out, m.msg.payload, m.msg.props, m.id, m.retain, true)
+	out, ok := s.clearQueued(ctx, e, true)
+	o := &s.guarded.out
+	if !o.inFlight(e) { // acknowledged meanwhile
+		return
+	}
+	if !ok {
+		o.remove(e)
+		w.removeLocked(s, e)
+		return
+	}
+	if s.conn.Load() != c {
+		return
+	}
+	out.qos = e.qos // the QoS of a packet ID does not change under way
+	if c.transmit(&out, e.msg.payload, e.msg.props, e.id(), e.retain, true) == oversize {
+		o.remove(e)
+		w.removeLocked(s, e)
 	}
 }
 
 // sendNextLocked sends the oldest waiting message, if it may still be had.
-func (s *session) sendNextLocked(ctx context.Context, c *conn) {
+func (s *session) sendNextLocked(ctx context.Context, w *writes, c *conn) {
 	o := &s.guarded.out
-	q := o.pop()
-	out, ok := s.clearQueued(ctx, &q, false)
+	e := o.pop()
+	if e.failed {
+		return // its publisher knows, and will send it again
+	}
+	life := o.lives
+	out, ok := s.clearQueued(ctx, e, false)
 	switch {
-	case !ok || s.guarded.dead:
+	case !ok || s.guarded.dead || o.lives != life:
+		w.removeLocked(s, e)
 		return
 	case s.conn.Load() != c: // gone meanwhile: the first in line again
-		o.queue = slices.Insert(o.queue, o.head, q)
-		o.weigh(q.msg.size)
+		o.queue = slices.Insert(o.queue, o.head, e)
+		o.weigh(e.msg.size)
 		return
 	}
-	out.qos = q.qos
-	m := o.send(q, c)
-	c.transmit(&out, q.msg.payload, q.msg.props, m.id, q.retain, false)
+	out.qos = e.qos
+	o.send(e, c)
+	if c.transmit(&out, e.msg.payload, e.msg.props, e.id(), e.retain, e.resumed) == oversize {
+		o.remove(e)
+		w.removeLocked(s, e)
+	}
 }
 
 // clearQueued is clear for a kept message. It is called with the session's lock
 // held and gives it up meanwhile: no policy is asked under a lock.
-func (s *session) clearQueued(ctx context.Context, q *queued, resent bool) (cleared, bool) {
+func (s *session) clearQueued(ctx context.Context, e *entry, resent bool) (cleared, bool) {
+	m, subs, qos := e.msg, e.subs, e.qos
 	s.guarded.Unlock()
 	defer s.guarded.Lock()
-	m := q.msg
 	d := delivery{
-		routed: m.routed, levels: m.levels, qos: q.qos, retain: m.retain, size: len(m.payload),
+		routed: m.routed, levels: m.levels, qos: qos, retain: m.retain, size: len(m.payload),
 		props: m.props, response: m.response, expires: m.expires, resent: resent, origin: m.origin,
 	}
-	return s.clear(ctx, q.subs, &d)
+	return s.clear(ctx, subs, &d)
 }
+
+// sending is what became of a message that was to be transmitted.
+type sending uint8
+
+const (
+	unsent   sending = iota // the connection takes no more
+	sent                    // it is in the outbox
+	oversize                // it is larger than the client takes, and counts as sent [MQTT-3.1.2-25]
+)
 
 // transmit encodes one cleared message into the connection's outbox. A QoS 0
 // message that finds more waiting than the session's limit is dropped; the
 // others are bounded by the window.
-func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) bool {
+func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) sending {
 	pk := wire.Publish{
 		Payload: payload, PacketID: id, QoS: out.qos, Retain: retain, Dup: dup, SubscriptionIDs: out.ids,
 	}
@@ -318,14 +372,17 @@ func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishPropert
 		if id == 0 {
 			c.b.stats.droppedQoS0.Add(1)
 		}
-		return false
+		return unsent
 	}
 	c.topicBuf = append(c.topicBuf[:0], out.name.String()...)
 	pk.Topic = c.topicBuf
 	if c.maxOut > 0 && wire.SizePublish(c.version, &pk)+aliasBytes > int(c.maxOut) {
 		c.out.commit(buf)
-		c.skip(id)
-		return true
+		if id != 0 {
+			c.b.log.Warn("message too large for its receiver", "org", c.space.key.org, "client", string(c.client.ID),
+				"reason", string(policy.CausePayloadSize))
+		}
+		return oversize
 	}
 	if alias, known := c.aliasFor(out.name.String()); alias != 0 {
 		pk.TopicAlias = alias
@@ -335,7 +392,7 @@ func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishPropert
 	}
 	c.b.stats.deliveriesOut.Add(1)
 	c.out.commit(wire.AppendPublish(buf, c.version, &pk))
-	return true
+	return sent
 }
 
 // properties are those of the message as this receiver sees them: the response

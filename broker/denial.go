@@ -42,7 +42,7 @@ func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
 		if c.problem { // [MQTT-3.1.2-29]
 			a.ReasonString = r.publicReason()
 		}
-		c.ack(a)
+		c.answer(&writes{}, ackAfter{Ack: a})
 	}
 }
 

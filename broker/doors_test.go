@@ -38,7 +38,7 @@ func TestDoors(t *testing.T) {
 		why string
 		by  []string
 	}{
-		".admit":             {"whatever is published passes it", []string{"handlePublish", "fire"}},
+		".admit":             {"whatever is published passes it", []string{"handlePublish", "publishWill"}},
 		".authorise":         {"admit asks it, and wills before they are due", []string{"admit", "judgeWill", "rejudgeWill"}},
 		"b.retain":           {"only what was admitted is kept", []string{"admit"}},
 		".retained.names":    {"what is retained is handed out through deliver", []string{"sendRetained"}},
@@ -53,7 +53,7 @@ func TestDoors(t *testing.T) {
 		"cleared{}":          {"the proof is made by clear alone", []string{"clear"}},
 		".mayReceive":        {"", []string{"clear"}},
 		".Decide":            {"a policy is asked where its answer is carried out", []string{"decide", "authorise", "mayReceive"}},
-		".sessions":          {"sessions are found by subject and client ID", []string{"newSpace", "session", "forget", "list", "online"}},
+		".sessions":          {"sessions are found by subject and client ID", []string{"newSpace", "session", "restore", "forget", "list", "online"}},
 		".spaces":            {"a space is found by the organisation of a principal", []string{"New", "Shutdown", "space", "listSpaces", "close"}},
 	}
 	met := map[string][]string{}

@@ -36,6 +36,7 @@ type world struct {
 	net      *listentest.Listener
 	log      *logRecords
 	orgs     map[string]*organisation
+	restored broker.Restored
 }
 
 // newWorld starts a broker that judges by bundle. It is stopped, and everything
@@ -65,8 +66,9 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 			{Verifier: "plugin", Name: "free"}: freeVerifier{},
 			{Verifier: plugins.AnonymousName}:  plugins.Anonymous{},
 		}),
-		Registry: w.registry,
+		Registry: w.registry, Store: st,
 	})
+	w.restored = restore(t, w.broker, reg)
 	unwatch := reg.Watch(func(ch registry.Change) { w.broker.Apply(sessionChange(ch)) })
 	l := listen.New(w.net, listen.Config{Name: "mqtts", Log: log})
 	served := make(chan error, 1)
@@ -83,6 +85,20 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 		w.noSecretLogged()
 	})
 	return w
+}
+
+// restore raises what the disk kept, as the program does.
+func restore(t *testing.T, b *broker.Broker, reg *registry.Registry) broker.Restored {
+	t.Helper()
+	list, _, err := reg.Organisations(ctx, registry.Page{Limit: 1000})
+	must(t, err)
+	var tenants []broker.Tenant
+	for _, o := range list {
+		tenants = append(tenants, broker.Tenant{Org: o.ID, Incarnation: o.Incarnation})
+	}
+	found, err := b.Restore(ctx, tenants)
+	must(t, err)
+	return found
 }
 
 // activate makes r the live policy. No sweep follows, so that whatever a test

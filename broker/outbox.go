@@ -3,68 +3,159 @@ package broker
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // outbox collects encoded packets for one connection. Whoever delivers only
-// copies into memory; one flusher goroutine swaps the buffer and writes it, so
+// copies into memory; a flusher goroutine swaps the buffer and writes it, so
 // nobody ever waits for a reader that stopped, and packets that arrive while a
-// write is on its way leave together in the next one.
+// write is on its way leave together in the next one. There is a flusher only
+// while there is something to do: an idle connection has none.
 type outbox struct {
+	budget *budget
+	stall  time.Duration // how long a write may make no progress
+	drain  func()        // sends what the session owes; see wakeToDrain
+	finish func(error)   // called once, when the last flusher has ended
+
 	guarded struct {
 		sync.Mutex
-		buf     []byte
-		writing int  // bytes taken by the flusher and not yet written
-		ended   bool // nothing more is accepted; what is here is still written
+		buf      []byte
+		spare    []byte
+		counted  int  // bytes that the budget knows of
+		writing  int  // bytes taken by the flusher and not yet written
+		held     bool // what is here waits for the store
+		due      bool // the session may send more
+		flushing bool // a flusher is at work, or about to be
+		ended    bool // nothing more is accepted; what is here is still written
 	}
-	wake    sync.Cond // there is something to write
+	to      deadliner
 	written sync.Cond // a write is done
 }
 
-// keepBuffer is the largest buffer an outbox keeps between writes: a burst must
-// not cost memory for the rest of the connection's life.
-const keepBuffer = 64 << 10
+// Buffers that an outbox keeps, in bytes: a burst must not cost memory for the
+// rest of a busy connection's life, and less still of an idle one's.
+const (
+	keepBuffer = 64 << 10
+	keepIdle   = 4 << 10
+)
 
 // writeChunk bounds one write, so that the deadline measures progress and not
 // the length of the backlog.
 const writeChunk = 64 << 10
 
-func newOutbox() *outbox {
-	o := &outbox{}
-	o.wake.L, o.written.L = &o.guarded.Mutex, &o.guarded.Mutex
+// deadliner is the part of net.Conn a flusher needs.
+type deadliner interface {
+	io.Writer
+	SetWriteDeadline(time.Time) error
+}
+
+// newOutbox makes an outbox that writes to w. Each of its flushers may call
+// drain; the last one calls finish, with the error that ended it.
+func newOutbox(w deadliner, stall time.Duration, b *budget, drain func(), finish func(error)) *outbox {
+	o := &outbox{to: w, stall: stall, budget: b, drain: drain, finish: finish}
+	o.written.L = &o.guarded.Mutex
 	return o
 }
 
 // begin locks the outbox and returns its buffer to append to; the caller gives
 // it back with commit. It answers false, unlocked, once the outbox has ended or
-// when more than limit bytes wait already; limit 0 is none.
+// when more than limit bytes wait already; limit 0 is none. Where memory is
+// short for all connections together, less than limit may wait.
 func (o *outbox) begin(limit int) ([]byte, bool) {
 	o.guarded.Lock()
-	if o.guarded.ended || limit > 0 && len(o.guarded.buf)+o.guarded.writing > limit {
+	if o.guarded.ended || limit > 0 && len(o.guarded.buf)+o.guarded.writing > o.budget.most(limit) {
 		o.guarded.Unlock()
 		return nil, false
 	}
 	return o.guarded.buf, true
 }
 
-// commit takes the buffer back, unlocks, and wakes the flusher if there is
-// something to write.
+// commit takes the buffer back, unlocks, and sees that it is written.
 func (o *outbox) commit(buf []byte) {
 	o.guarded.buf = buf
-	wake := len(buf) > 0 && o.guarded.writing == 0
+	o.countLocked()
+	start := len(buf) > 0 && o.startLocked()
 	o.guarded.Unlock()
-	if wake {
-		o.wake.Signal()
+	if start {
+		go o.flush()
 	}
 }
 
-// end stops accepting. The flusher writes what is here and returns.
+// countLocked tells the budget how much memory is used now.
+func (o *outbox) countLocked() {
+	used := cap(o.guarded.buf) + cap(o.guarded.spare) + o.guarded.writing
+	if used != o.guarded.counted {
+		o.budget.add(used - o.guarded.counted)
+		o.guarded.counted = used
+	}
+}
+
+// startLocked reports whether the caller has to start a flusher.
+func (o *outbox) startLocked() bool {
+	if o.guarded.flushing || o.guarded.held && !o.guarded.ended {
+		return false
+	}
+	o.guarded.flushing = true
+	return true
+}
+
+// hold keeps everything back until release, or the end.
+func (o *outbox) hold() {
+	o.guarded.Lock()
+	defer o.guarded.Unlock()
+	o.guarded.held = true
+}
+
+// release lets what was held be written.
+func (o *outbox) release() {
+	o.guarded.Lock()
+	o.guarded.held = false
+	start := (len(o.guarded.buf) > 0 || o.guarded.due) && o.startLocked()
+	o.guarded.Unlock()
+	if start {
+		go o.flush()
+	}
+}
+
+// replace puts buf in the place of everything that was held.
+func (o *outbox) replace(buf []byte) {
+	o.guarded.Lock()
+	defer o.guarded.Unlock()
+	if !o.guarded.ended {
+		o.guarded.buf = append(o.guarded.buf[:0], buf...)
+		o.countLocked()
+	}
+}
+
+// wakeToDrain has the flusher call drain before it writes: for who has
+// something for the session and may not take the time to send it.
+func (o *outbox) wakeToDrain() {
+	o.guarded.Lock()
+	o.guarded.due = true
+	start := !o.guarded.ended && o.startLocked()
+	o.guarded.Unlock()
+	if start {
+		go o.flush()
+	}
+}
+
+// end stops accepting. What is here is written, and then finish is called.
 func (o *outbox) end() {
 	o.guarded.Lock()
-	o.guarded.ended = true
+	start := false
+	if !o.guarded.ended {
+		o.guarded.ended, o.guarded.due = true, false
+		if o.guarded.held { // what it waited for did not happen
+			o.guarded.buf = o.guarded.buf[:0]
+		}
+		start = o.startLocked()
+	}
 	o.guarded.Unlock()
-	o.wake.Broadcast()
 	o.written.Broadcast()
+	if start {
+		go o.flush()
+	}
 }
 
 // await waits while more than limit bytes wait to be written, until end is
@@ -73,45 +164,115 @@ func (o *outbox) end() {
 func (o *outbox) await(limit int) {
 	o.guarded.Lock()
 	defer o.guarded.Unlock()
-	for !o.guarded.ended && len(o.guarded.buf)+o.guarded.writing > limit {
+	for !o.guarded.ended && len(o.guarded.buf)+o.guarded.writing > o.budget.most(limit) {
 		o.written.Wait()
 	}
 }
 
-// deadliner is the part of net.Conn a flusher needs.
-type deadliner interface {
-	io.Writer
-	SetWriteDeadline(time.Time) error
-}
-
-// flush writes until end is called and everything is written, or a write fails.
-func (o *outbox) flush(w deadliner, stall time.Duration) error {
-	var spare []byte
+// flush writes until there is nothing left to do. With the last one it also
+// says goodbye to the connection.
+func (o *outbox) flush() {
 	for {
-		o.guarded.Lock()
-		o.guarded.writing = 0
-		o.written.Broadcast()
-		for len(o.guarded.buf) == 0 && !o.guarded.ended {
-			o.wake.Wait()
-		}
-		full := o.guarded.buf
-		o.guarded.buf, o.guarded.writing = spare, len(full)
-		o.guarded.Unlock()
-		if len(full) == 0 {
-			return nil
-		}
-		for rest := full; len(rest) > 0; {
-			n := min(len(rest), writeChunk)
-			if err := w.SetWriteDeadline(time.Now().Add(stall)); err != nil {
-				return err
+		full, due, done := o.next()
+		switch {
+		case due:
+			o.drain()
+		case done:
+			return
+		default:
+			if err := o.write(full); err != nil {
+				o.fail(err)
+				return
 			}
-			if _, err := w.Write(rest[:n]); err != nil {
-				return err
-			}
-			rest = rest[n:]
-		}
-		if spare = full[:0]; cap(spare) > keepBuffer {
-			spare = nil
 		}
 	}
+}
+
+// next takes what is to be written, or says that the session is to be drained,
+// or that this flusher is done.
+func (o *outbox) next() (full []byte, due, done bool) {
+	o.guarded.Lock()
+	o.guarded.writing = 0
+	o.written.Broadcast()
+	g := &o.guarded
+	idle := len(g.buf) == 0 || g.held && !g.ended
+	switch {
+	case g.due && !(g.held && !g.ended):
+		g.due = false
+		g.Unlock()
+		return nil, true, false
+	case !idle:
+		full = g.buf
+		g.buf, g.spare, g.writing = g.spare[:0], nil, len(full)
+		o.countLocked()
+		g.Unlock()
+		return full, false, false
+	case g.ended:
+		g.Unlock()
+		o.close(nil)
+		return nil, false, true
+	}
+	if cap(g.buf) > keepIdle && len(g.buf) == 0 {
+		g.buf = nil
+	}
+	if cap(g.spare) > keepIdle {
+		g.spare = nil
+	}
+	o.countLocked()
+	g.flushing = false
+	g.Unlock()
+	return nil, false, true
+}
+
+// write writes full and keeps its memory for the next one.
+func (o *outbox) write(full []byte) error {
+	for rest := full; len(rest) > 0; {
+		n := min(len(rest), writeChunk)
+		if err := o.to.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
+			return err
+		}
+		if _, err := o.to.Write(rest[:n]); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	if cap(full) <= keepBuffer {
+		o.guarded.Lock()
+		o.guarded.spare = full[:0]
+		o.guarded.Unlock()
+	}
+	return nil
+}
+
+// fail ends an outbox whose connection does not take any more.
+func (o *outbox) fail(err error) {
+	o.guarded.Lock()
+	o.guarded.ended, o.guarded.writing = true, 0
+	o.guarded.Unlock()
+	o.written.Broadcast()
+	o.close(err)
+}
+
+// close gives the memory back and tells the owner.
+func (o *outbox) close(err error) {
+	o.guarded.Lock()
+	o.guarded.buf, o.guarded.spare = nil, nil
+	o.countLocked()
+	o.guarded.Unlock()
+	o.finish(err)
+}
+
+// budget is the memory that messages and packets on their way to clients may
+// take together. Nobody may have more than there is left: whoever holds most
+// yields first, and one that holds little always finds room.
+type budget struct {
+	total int64 // bytes
+	used  atomic.Int64
+}
+
+func (b *budget) add(n int) { b.used.Add(int64(n)) }
+
+// most is limit, or what is left where that is less.
+func (b *budget) most(limit int) int {
+	return int(max(0, min(int64(limit), b.total-b.used.Load())))
 }

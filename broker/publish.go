@@ -36,6 +36,7 @@ type publication struct {
 	// Filled in by admit.
 	matched int
 	copied  *stored
+	writes  writes // what has to be stored before it is acknowledged; whoever admits commits it
 }
 
 // inbound is what a topic means to one standing: its place inside the
@@ -69,7 +70,7 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 	if pk.QoS == 2 {
 		switch s.receipt(pk.PacketID) {
 		case receiptOpen: // a repeated one is only acknowledged again [MQTT-4.3.3-10]
-			c.ack(wire.Ack{Kind: wire.TypePubrec, PacketID: pk.PacketID})
+			c.answer(&writes{}, ackAfter{Ack: wire.Ack{Kind: wire.TypePubrec, PacketID: pk.PacketID}, repeats: true})
 			return
 		case receiptFull:
 			c.end(ending{cause: policy.CauseProtocol, code: wire.ReceiveMaximumExceeded, will: willFires})
@@ -97,19 +98,26 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 	c.acknowledge(pk, p)
 }
 
-// acknowledge answers an admitted PUBLISH. It is called once the message is
-// where it was routed to: what is acknowledged is kept.
+// acknowledge answers an admitted PUBLISH, once what has to be kept of it is
+// stored: what is acknowledged is kept.
 func (c *conn) acknowledge(pk *wire.Publish, p *publication) {
 	code := wire.Success
 	if p.matched == 0 {
 		code = wire.NoMatchingSubscribers
 	}
 	switch pk.QoS {
+	case 0:
+		if !p.writes.none() {
+			c.b.commit(&p.writes, nil)
+		}
 	case 1:
-		c.ack(wire.Ack{Kind: wire.TypePuback, PacketID: pk.PacketID, Code: code})
+		c.answer(&p.writes, ackAfter{Ack: wire.Ack{Kind: wire.TypePuback, PacketID: pk.PacketID, Code: code}})
 	case 2:
-		c.session.receive(pk.PacketID)
-		c.ack(wire.Ack{Kind: wire.TypePubrec, PacketID: pk.PacketID, Code: code})
+		s, id := c.session, pk.PacketID
+		s.receive(&p.writes, id)
+		c.answer(&p.writes, ackAfter{
+			Ack: wire.Ack{Kind: wire.TypePubrec, PacketID: id, Code: code}, failed: func() { s.unreceive(id) },
+		})
 	}
 }
 
@@ -189,7 +197,8 @@ func (c *conn) overLimit(st *standing, pk *wire.Publish, in *inbound) *refusal {
 
 // admit is the only way a message enters: PUBLISH and will pass here, and
 // whatever else will be able to publish. It authorises, retains and delivers.
-// When it returns nil, every session the message was routed to has it.
+// When it returns nil, every session the message was routed to has it, and the
+// caller commits p.writes before it says so to anybody.
 func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 	if r := b.authorise(ctx, p); r != nil {
 		return r
@@ -198,6 +207,9 @@ func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 		if r := p.payer.charge(ctx, p); r != nil {
 			return r
 		}
+	}
+	if p.qos > 0 && b.short.Load() {
+		return &refusal{action: policy.ActionPublish, cause: policy.CauseStorage, topic: p.name.String(), detail: "free space is below the watermark"}
 	}
 	if p.qos > 0 && p.space.stored.Load() >= p.space.limits(ctx).StoredBytes {
 		// Refused, not dropped: what is acknowledged is kept.

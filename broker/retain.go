@@ -3,77 +3,131 @@ package broker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/route"
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
 )
 
 // retained holds the last message of each topic of one organisation that was
 // published with the retain flag and allowed to keep it.
 type retained struct {
-	names   route.Names[*stored]
+	names route.Names[*stored]
+	// order serialises changes together with their submission to the store. It is
+	// no lock that a reader or a delivery ever waits for.
+	order   sync.Mutex
 	guarded struct {
 		sync.Mutex
 		bytes int64
 	}
 }
 
-// retain stores p under its topic, or with an empty payload removes what is
-// there [MQTT-3.3.1-6].
+// retain keeps p under its topic, or with an empty payload removes what is there
+// [MQTT-3.3.1-6]. It is stored before p is acknowledged.
 func (b *Broker) retain(ctx context.Context, p *publication) *refusal {
-	store, most := &p.space.retained, p.space.limits(ctx).RetainedBytes
-	store.guarded.Lock()
-	defer store.guarded.Unlock()
-	if len(p.payload) == 0 {
-		if old, had := store.names.Delete(p.in.routed); had {
-			store.guarded.bytes -= int64(old.size)
-		}
-		return nil
+	r, most := &p.space.retained, p.space.limits(ctx).RetainedBytes
+	r.order.Lock()
+	defer r.order.Unlock()
+	var m *stored
+	if len(p.payload) > 0 {
+		m = p.stored()
 	}
-	m := p.stored()
-	old, had := store.names.Set(p.in.routed, m)
+	if !r.set(p.in.routed, m, most) {
+		return &refusal{action: policy.ActionPublish, cause: policy.CauseQuota, topic: p.name.String(), detail: "retained bytes of the organisation"}
+	}
+	p.writes.failed = r.store(b, p.space, p.in.routed, m)
+	return nil
+}
+
+// set puts m, or nothing, in the place of what is retained under name. It
+// reports whether there is room for it.
+func (r *retained) set(name topic.RoutedName, m *stored, most int64) bool {
+	r.guarded.Lock()
+	defer r.guarded.Unlock()
+	if m == nil {
+		if old, had := r.names.Delete(name); had {
+			r.guarded.bytes -= int64(old.size)
+		}
+		return true
+	}
+	old, had := r.names.Set(name, m)
 	grown := int64(m.size)
 	if had {
 		grown -= int64(old.size)
 	}
-	if grown > 0 && store.guarded.bytes+grown > most {
+	if grown > 0 && r.guarded.bytes+grown > most {
 		if had {
-			store.names.Set(p.in.routed, old)
+			r.names.Set(name, old)
 		} else {
-			store.names.Delete(p.in.routed)
+			r.names.Delete(name)
 		}
-		return &refusal{action: policy.ActionPublish, cause: policy.CauseQuota, topic: p.name.String(), detail: "retained bytes of the organisation"}
+		return false
 	}
-	store.guarded.bytes += grown
-	return nil
+	r.guarded.bytes += grown
+	return true
+}
+
+// store writes what is retained under name now, and returns where an error will
+// be by the time a later write is answered. Order is held, so that the store
+// sees changes in the order in which memory did.
+func (r *retained) store(b *Broker, sp *space, name topic.RoutedName, m *stored) *atomic.Pointer[error] {
+	var w writes
+	if m == nil {
+		w.delete(sp.keys.Retained(name))
+	} else {
+		w.put(sp.keys.Retained(name), m.record().Append(nil))
+	}
+	failed := new(atomic.Pointer[error])
+	b.commit(&w, func(err error) {
+		if err != nil {
+			failed.Store(&err)
+		}
+	})
+	return failed
+}
+
+// restore enters a message from the store. What was retained within the quota
+// stays, whatever the quota is now.
+func (r *retained) restore(m *stored) {
+	r.guarded.Lock()
+	defer r.guarded.Unlock()
+	r.names.Set(m.routed, m)
+	r.guarded.bytes += int64(m.size)
 }
 
 // forget removes what is retained under topics that name a device.
-func (r *retained) forget(typ, id policy.ID) {
-	r.guarded.Lock()
-	defer r.guarded.Unlock()
+func (r *retained) forget(b *Broker, sp *space, typ, id policy.ID) {
 	for _, m := range r.names.All() {
-		if m.device == nil || m.device.Type != typ || m.device.ID != id {
-			continue
-		}
-		if _, had := r.names.Delete(m.routed); had {
-			r.guarded.bytes -= int64(m.size)
+		if m.device == (deviceName{typ, id}) {
+			r.drop(b, sp, m)
 		}
 	}
 }
 
 // drop removes one message, unless another has its place by now.
-func (r *retained) drop(m *stored) {
+func (r *retained) drop(b *Broker, sp *space, m *stored) {
+	r.order.Lock()
+	defer r.order.Unlock()
+	if r.take(m) {
+		r.store(b, sp, m.routed, nil)
+	}
+}
+
+// take removes m and reports whether it was still there.
+func (r *retained) take(m *stored) bool {
 	r.guarded.Lock()
 	defer r.guarded.Unlock()
-	switch now, had := r.names.Delete(m.routed); {
-	case !had:
-	case now != m:
+	now, had := r.names.Delete(m.routed)
+	if had && now != m {
 		r.names.Set(m.routed, now)
-	default:
+		return false
+	}
+	if had {
 		r.guarded.bytes -= int64(m.size)
 	}
+	return had
 }
 
 // sendRetained delivers what is retained for a new subscription, through the
@@ -85,7 +139,7 @@ func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
 	sp := sub.session.space
 	for _, m := range sp.retained.names.Match(sub.routed) {
 		if m.expired(time.Now()) {
-			sp.retained.drop(m)
+			sp.retained.drop(b, sp, m)
 			continue
 		}
 		name, ok := sub.spell(m.routed)
@@ -99,5 +153,8 @@ func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
 			copied: m, fromRetained: true,
 		}
 		b.deliver(ctx, &t, p)
+		if !p.writes.none() {
+			b.commit(&p.writes, nil)
+		}
 	}
 }

@@ -74,7 +74,7 @@ func (b *Broker) Apply(ch Change) {
 		}
 	}
 	if ch.Effect == Purge && ch.ID != "" {
-		sp.retained.forget(ch.Type, ch.ID)
+		sp.retained.forget(b, sp, ch.Type, ch.ID)
 	}
 	if ch.Gone {
 		sp.close()

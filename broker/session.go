@@ -35,6 +35,8 @@ type session struct {
 		in     map[uint16]struct{} // QoS 2 packet IDs received and not released
 		will   *will
 		expiry time.Duration // how long it outlives its connection
+		number uint64        // under which it is stored; 0: it is not, because it ends with its connection
+		subbed uint32        // number of the last subscription
 
 		expiryTimer, judgeTimer, willTimer *time.Timer
 	}
@@ -43,7 +45,7 @@ type session struct {
 func newSession(sp *space, key sessionKey) *session {
 	s := &session{key: key, space: sp}
 	s.guarded.subs = make(map[subscriptionKey]*subscription)
-	s.guarded.out.total = &sp.stored
+	s.guarded.out.total, s.guarded.out.budget = &sp.stored, &sp.b.budget
 	return s
 }
 
@@ -74,12 +76,16 @@ type takeover struct {
 	old      *conn
 	standing *standing // what oldWill was left under
 	oldWill  *will
-	owed     []queued // shared messages of the session that was begun anew
+	owed     []*entry // shared messages of the session that was begun anew
+	writes   writes
 }
 
 func (t *takeover) finish(ctx context.Context, c *conn) {
 	c.b.log.Info("connected", "org", t.s.space.key.org, "client", string(t.s.key.client),
 		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", t.resumed)
+	if !t.writes.none() {
+		c.b.commit(&t.writes, c.establish)
+	}
 	if t.old != nil {
 		// [MQTT-3.1.4-3]; its will is seen to here.
 		t.old.end(ending{code: wire.SessionTakenOver, will: willNever, linger: revokeLinger})
@@ -95,8 +101,36 @@ func (t *takeover) finish(ctx context.Context, c *conn) {
 	t.s.drain(ctx)
 }
 
+// establish lets CONNACK leave: what it promises is stored. It runs on the
+// committer's goroutine.
+func (c *conn) establish(err error) {
+	if err != nil {
+		ack := wire.Connack{Code: codeOf(policy.CauseStorage), MaxSize: c.maxOut}
+		c.out.replace(wire.AppendConnack(nil, c.version, &ack))
+		c.established.Store(false)
+	}
+	c.out.release()
+	if err != nil {
+		c.end(ending{cause: policy.CauseStorage, will: willNever, quiet: true})
+	}
+}
+
 // attach is one try. It answers nothing at all when the session ended meanwhile.
 func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Connect, w *will, assigned string) (*takeover, *refusal) {
+	t := &takeover{s: s}
+	took, r := s.attachInto(ctx, t, c, st, pk, w, assigned)
+	if took == nil && !t.writes.none() { // it did not come to that: no CONNACK waits for it
+		c.b.commit(&t.writes, nil)
+	}
+	return took, r
+}
+
+func (s *session) attachInto(ctx context.Context, t *takeover, c *conn, st *standing, pk *wire.Connect, w *will, assigned string) (*takeover, *refusal) {
+	expiry := expiryFor(pk, st.limits().SessionExpiryMax)
+	record, err := st.record(expiry, time.Time{})
+	if err != nil {
+		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseStorage, detail: err.Error()}
+	}
 	s.connectMu.Lock()
 	defer s.connectMu.Unlock()
 	before := s.standing.Load()
@@ -105,37 +139,49 @@ func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Co
 	}
 	if c.closing.Load() { // revoked since it was verified: it takes nothing over
 		if before == nil {
-			s.endLocked()
+			s.endLocked(&t.writes)
 		}
 		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseRevoked}
 	}
 	resumed := before != nil && !pk.CleanStart && s.kept()
 	if resumed {
-		s.rejudgeSubscriptions(ctx, before, st) // before the first delivery on this connection
+		s.rejudgeSubscriptions(ctx, &t.writes, before, st) // before the first delivery on this connection
 	} else {
-		s.dropSubscriptions()
+		s.dropSubscriptions(&t.writes)
 	}
 
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
-	t := &takeover{s: s, resumed: resumed, old: s.conn.Load(), standing: before, oldWill: s.guarded.will}
+	t.resumed, t.old, t.standing, t.oldWill = resumed, s.conn.Load(), before, s.guarded.will
 	if resumed && t.oldWill != nil && t.oldWill.delay > 0 {
 		t.oldWill = nil // back in time [MQTT-3.1.3-9]
 	}
 	s.stopTimersLocked()
 	if !resumed {
 		t.owed = s.owedLocked(true, anyGroup)
+		s.eraseLocked(&t.writes)
 		s.guarded.out.reset()
 		s.guarded.in = nil
 	}
 	s.guarded.out.window = windowFor(pk, st)
 	s.guarded.will = w
-	s.guarded.expiry = expiryFor(pk, st.limits().SessionExpiryMax)
+	s.guarded.expiry = expiry
+	if expiry > 0 {
+		s.storeLocked(&t.writes, record)
+	} else {
+		s.eraseLocked(&t.writes)
+	}
+	if t.oldWill != nil {
+		t.oldWill.place = 0 // the new one, or none, has it
+	}
 	c.keepAlive = keepAliveFor(pk.KeepAlive, st.limits().KeepAliveMax)
 	ack := accept(st, pk, resumed, assigned, c.b.cfg.MaxPacket, s.guarded.expiry, c.keepAlive)
 	c.keepAlive += c.keepAlive / 2 // [MQTT-3.1.2-22]
 	c.session = s
 	s.standing.Store(st)
+	if !t.writes.none() {
+		c.out.hold() // until that is stored
+	}
 	if buf, ok := c.out.begin(0); ok { // first in the outbox: nobody delivers before conn is stored
 		c.out.commit(wire.AppendConnack(buf, c.version, ack))
 	}
@@ -165,8 +211,12 @@ func (s *session) detach(c *conn, fate willFate) {
 		s.guarded.Unlock()
 		return
 	}
-	w, expiry := s.guarded.will, s.guarded.expiry
+	var wr writes
+	w, expiry, number := s.guarded.will, s.guarded.expiry, s.guarded.number
 	if fate == willNever {
+		if w != nil && w.place != 0 {
+			wr.delete(s.space.keys.Will(w.place))
+		}
 		w, s.guarded.will = nil, nil
 	}
 	wait := time.Duration(0)
@@ -178,7 +228,7 @@ func (s *session) detach(c *conn, fate willFate) {
 	} else if w != nil {
 		s.guarded.willTimer = s.after(wait, s.fireDelayed)
 	}
-	var owed []queued
+	var owed []*entry
 	if expiry > 0 {
 		owed = s.owedLocked(true, func(g *group) bool { return g.others(s) })
 	}
@@ -186,6 +236,14 @@ func (s *session) detach(c *conn, fate willFate) {
 		s.guarded.expiryTimer = s.after(expiry, s.endIfOffline)
 	}
 	s.guarded.Unlock()
+	if number != 0 && expiry > 0 {
+		if record, err := s.standing.Load().record(expiry, time.Now()); err == nil {
+			wr.put(s.space.keys.Session(number), record)
+		}
+	}
+	if !wr.none() {
+		s.space.b.commit(&wr, nil)
+	}
 	s.handOver(context.Background(), owed, true)
 
 	if w != nil && wait == 0 {
@@ -211,18 +269,22 @@ func (s *session) after(d time.Duration, f func()) *time.Timer {
 
 // endIfOffline ends a session that no connection has resumed.
 func (s *session) endIfOffline() {
+	var w writes
 	s.connectMu.Lock()
-	defer s.connectMu.Unlock()
 	if s.conn.Load() == nil {
-		s.endLocked()
+		s.endLocked(&w)
+	}
+	s.connectMu.Unlock()
+	if !w.none() {
+		s.space.b.commit(&w, nil)
 	}
 }
 
 // purge ends the session whatever its state, and its connection with it: its
 // owner is gone or may not have it any more. Its will never fires.
 func (s *session) purge(e ending) {
+	var w writes
 	s.connectMu.Lock()
-	defer s.connectMu.Unlock()
 	s.guarded.Lock()
 	s.guarded.will = nil
 	s.guarded.Unlock()
@@ -230,22 +292,27 @@ func (s *session) purge(e ending) {
 		e.will = willNever
 		c.end(e)
 	}
-	s.endLocked()
+	s.endLocked(&w)
+	s.connectMu.Unlock()
+	if !w.none() {
+		s.space.b.commit(&w, nil)
+	}
 }
 
 // endLocked removes everything the session has; connectMu is held.
-func (s *session) endLocked() {
+func (s *session) endLocked(wr *writes) {
 	if s.isDead() {
 		return
 	}
 	s.guarded.Lock()
 	owed := s.owedLocked(true, anyGroup)
 	s.guarded.Unlock()
-	s.dropSubscriptions()
+	s.dropSubscriptions(wr)
 	s.guarded.Lock()
 	s.guarded.dead = true
 	s.stopTimersLocked()
 	w, st := s.guarded.will, s.standing.Load()
+	s.eraseLocked(wr)
 	s.guarded.out.reset()
 	s.guarded.will, s.guarded.in = nil, nil
 	s.guarded.Unlock()
@@ -255,6 +322,51 @@ func (s *session) endLocked() {
 	}
 	if w != nil && s.conn.Load() == nil && st != nil { // a delayed will fires when its session ends
 		s.space.b.fireLater(s, st, w)
+	}
+}
+
+// storeLocked notes everything about a session that is to outlive its
+// connection: at its first connection a number is given to it. The session's
+// lock is held.
+func (s *session) storeLocked(w *writes, record []byte) {
+	if s.guarded.number == 0 {
+		s.guarded.number = s.space.numbers.Add(1)
+	}
+	keys, number := s.space.keys, s.guarded.number
+	w.put(keys.Session(number), record)
+	if s.guarded.will == nil {
+		w.delete(keys.Will(number))
+		return
+	}
+	s.guarded.will.place = number
+	w.put(keys.Will(number), s.guarded.will.record().Append(nil))
+}
+
+// eraseLocked notes that nothing of the session is to be stored any more. What
+// it has in memory stays. The session's lock is held.
+func (s *session) eraseLocked(w *writes) {
+	keys, number := s.space.keys, s.guarded.number
+	if number == 0 {
+		return
+	}
+	w.delete(keys.Session(number)) // first: without it the rest is nobody's
+	w.delete(keys.Will(number))
+	for _, sub := range s.guarded.subs {
+		w.delete(keys.Subscription(number, sub.number))
+	}
+	for id := range s.guarded.in {
+		w.delete(keys.Inbound(number, id))
+	}
+	o := &s.guarded.out
+	for _, e := range o.inflight {
+		w.removeLocked(s, e)
+	}
+	for _, e := range o.queue[o.head:] {
+		w.removeLocked(s, e)
+	}
+	s.guarded.number = 0
+	if s.guarded.will != nil {
+		s.guarded.will.place = 0
 	}
 }
 

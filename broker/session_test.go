@@ -53,26 +53,34 @@ func TestA14AnotherSubjectGetsAnotherSession(t *testing.T) {
 	}
 }
 
-// Sessions end with the process: after a restart nothing is restored, so nothing
-// is delivered that was not subscribed and judged since.
-func TestA16RestartRestoresNothing(t *testing.T) {
+// What a session had is judged again after a restart, before anything is sent:
+// the policy may have changed while nobody ran.
+func TestA16RestartJudgesAgain(t *testing.T) {
 	t.Parallel()
 	disk := memstore.NewDisk()
-	var who login
+	var who, other login
 	t.Run("before", func(t *testing.T) {
 		w := newWorldOn(t, rules{}.bundle(t), disk, broker.Config{})
-		who = w.org("acme01").device("d1")
+		who, other = w.org("acme01").device("d1"), w.org("acme01").device("d2")
 		c := w.connect(t, who, wire.V5, keptClean)
-		c.listen(1, "a")
-		c.retain("a", "kept", 1)
+		c.listen(1, "a", "b")
+		c.disconnect()
+		from := w.connect(t, other, wire.V5)
+		from.say("a", "one", 1)
+		from.say("b", "two", 1)
 	})
 	t.Run("after", func(t *testing.T) {
-		w := newWorldOn(t, rules{}.bundle(t), disk, broker.Config{})
-		c := w.connect(t, who, wire.V5, kept)
-		if c.ack.SessionPresent {
-			t.Error("session present")
+		w := newWorldOn(t, rules{subscribe: `decision := {"allow": input.filter != "b"}`}.bundle(t), disk, broker.Config{})
+		if w.restored.Sessions != 1 || w.restored.Messages != 2 {
+			t.Errorf("restored %+v", w.restored)
 		}
-		c.say("a", "x", 1)
+		c := w.connect(t, who, wire.V5, kept)
+		if !c.ack.SessionPresent {
+			t.Error("no session present")
+		}
+		c.hear("a", "one")
+		from := w.connect(t, other, wire.V5)
+		from.say("b", "three", 1)
 		c.quiet()
 	})
 }

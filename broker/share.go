@@ -122,57 +122,60 @@ func (g *group) divide(members []*subscription, except *session) (online, offlin
 // members: those that wait and, at QoS 1, those that were sent and never
 // acknowledged. A QoS 2 message stays with whom it was sent to [MQTT-4.8.2-4],
 // [MQTT-4.8.2-5]. Where the session stays, it keeps what nobody else takes.
-func (s *session) handOver(ctx context.Context, owed []queued, keeps bool) {
-	for i := range owed {
-		q := &owed[i]
-		m := q.msg
+func (s *session) handOver(ctx context.Context, owed []*entry, keeps bool) {
+	for _, e := range owed {
+		m := e.msg
 		p := &publication{
 			space: s.space, origin: m.origin, payload: m.payload, qos: m.qos, retain: m.retain, props: m.props,
 			in: &inbound{routed: m.routed, levels: m.levels}, response: m.response, expires: m.expires, copied: m,
 		}
-		if s.space.b.deliverShared(ctx, q.subs[0].group, p, s) || !keeps {
-			continue
+		if !s.space.b.deliverShared(ctx, e.subs[0].group, p, s) && keeps {
+			s.keep(ctx, &p.writes, &entry{msg: m, subs: e.subs, qos: e.qos, retain: e.retain})
 		}
-		s.keep(ctx, *q)
+		s.guarded.Lock()
+		p.writes.removeLocked(s, e) // in the same step: it is never in neither place
+		s.guarded.Unlock()
+		if !p.writes.none() {
+			s.space.b.commit(&p.writes, nil)
+		}
 	}
 }
 
 // owedLocked takes the shared messages that s owes its client out of it, in
 // their order, where want says so of their group; inFlight includes those that
 // were sent at QoS 1. The session's lock is held.
-func (s *session) owedLocked(inFlight bool, want func(*group) bool) (owed []queued) {
+func (s *session) owedLocked(inFlight bool, want func(*group) bool) (owed []*entry) {
 	if s.space.groups.count.Load() == 0 {
 		return nil
 	}
 	o := &s.guarded.out
-	takes := func(q *queued) bool {
-		return len(q.subs) == 1 && q.subs[0].group != nil && want(q.subs[0].group)
+	takes := func(e *entry) bool {
+		return len(e.subs) == 1 && e.subs[0].group != nil && want(e.subs[0].group)
 	}
-	o.inflight = slices.DeleteFunc(o.inflight, func(m *sent) bool {
-		take := inFlight && !m.released && m.qos == 1 && takes(&m.queued)
+	o.inflight = slices.DeleteFunc(o.inflight, func(e *entry) bool {
+		take := inFlight && !e.released && e.qos == 1 && takes(e)
 		if take {
-			owed = append(owed, m.queued)
+			owed = append(owed, e)
 		}
 		return take
 	})
-	var rest []queued
+	var rest []*entry
 	for o.waiting() > 0 {
-		if q := o.pop(); takes(&q) {
-			owed = append(owed, q)
+		if e := o.pop(); takes(e) {
+			owed = append(owed, e)
 		} else {
-			rest = append(rest, q)
+			rest = append(rest, e)
 		}
 	}
-	for _, q := range rest {
-		o.queue = append(o.queue, q)
-		o.weigh(q.msg.size)
+	for _, e := range rest {
+		o.append(e)
 	}
 	return owed
 }
 
 // owed takes what waits for a group out of s: the client unsubscribed from it.
 // What was sent is completed [MQTT-3.10.4-3].
-func (s *session) owed(g *group) []queued {
+func (s *session) owed(g *group) []*entry {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	return s.owedLocked(false, func(other *group) bool { return other == g })

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/cordon-mq/cordon/broker/durable"
 	"github.com/cordon-mq/cordon/broker/route"
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -33,6 +34,10 @@ type space struct {
 	published atomic.Pointer[rate.Limiter] // see rate
 	evaluated atomic.Pointer[rate.Limiter] // see Spend
 	stored    atomic.Int64                 // bytes of messages that wait in sessions
+
+	keys    durable.Space
+	bodies  bodies
+	numbers atomic.Uint64 // of stored sessions, the last one given out
 
 	// epoch grows with every registry change in the organisation; what was
 	// looked up in the registry holds as long as it stays.
@@ -61,7 +66,7 @@ type sessionKey struct {
 }
 
 func newSpace(b *Broker, key spaceKey) *space {
-	sp := &space{b: b, key: key}
+	sp := &space{b: b, key: key, keys: durable.In(key.org, key.incarnation)}
 	sp.guarded.sessions = make(map[sessionKey]*session)
 	return sp
 }
@@ -147,6 +152,16 @@ func (sp *space) session(ctx context.Context, key sessionKey) *session {
 	s := newSession(sp, key)
 	sp.guarded.sessions[key] = s
 	return s
+}
+
+// restore enters a session from the store and returns the one it takes the place
+// of, nil if there was none.
+func (sp *space) restore(s *session) (older *session) {
+	sp.guarded.Lock()
+	defer sp.guarded.Unlock()
+	older = sp.guarded.sessions[s.key]
+	sp.guarded.sessions[s.key] = s
+	return older
 }
 
 // forget removes s, if it is still the session under its key.

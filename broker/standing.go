@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker/durable"
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/topic"
@@ -47,6 +48,17 @@ func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, clie
 		st.judge = b.decider.Judge(st.facts)
 	}
 	return st, nil
+}
+
+// record is what is stored of a session that stands like this.
+func (st *standing) record(expiry time.Duration, offline time.Time) ([]byte, error) {
+	if expiry == 0 {
+		return nil, nil
+	}
+	return (&durable.Session{
+		Principal: *st.principal, Client: *st.facts.Client, Limits: st.connect.Limits, Mounts: st.mounts().List(),
+		Expiry: expiry, Offline: offline,
+	}).Append(nil)
 }
 
 // decide asks the judge, and once more if it ran out of time: on a machine that
@@ -92,6 +104,15 @@ func (s *session) current(ctx context.Context) *standing {
 // every subscription and the will; and takes away only what is no longer
 // allowed. Without force it does nothing for a session that is up to date.
 func (s *session) rejudge(ctx context.Context, force bool) *standing {
+	var w writes
+	st := s.rejudgeInto(ctx, &w, force)
+	if !w.none() {
+		s.space.b.commit(&w, nil)
+	}
+	return st
+}
+
+func (s *session) rejudgeInto(ctx context.Context, w *writes, force bool) *standing {
 	b := s.space.b
 	s.connectMu.Lock()
 	defer s.connectMu.Unlock()
@@ -116,9 +137,9 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	case st.expired(time.Now()):
 		return s.expel(old, generation, no(policy.CauseExpired, ""), willFires)
 	}
-	s.rejudgeSubscriptions(ctx, old, st)
+	s.rejudgeSubscriptions(ctx, w, old, st)
 	s.standing.Store(st)
-	s.rejudgeWill(ctx, st)
+	s.rejudgeWill(ctx, w, st)
 	if c := s.conn.Load(); c != nil {
 		c.usage.adjust(st.limits())
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker/durable"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/topic"
@@ -22,6 +23,7 @@ type subscription struct {
 	wanted  byte // QoS asked for
 	qos     byte // QoS granted
 	id      uint32
+	number  uint32    // among the subscriptions of its session, kept by what replaces it
 	named   string    // share name as the client wrote it; empty for an ordinary filter
 	share   string    // share name inside the organisation: named, or that of the connect answer
 	group   *group    // of a shared one, once it is entered
@@ -62,9 +64,10 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
 	var fresh []granted
 	reason := ""
+	var w writes
 	s.connectMu.Lock()
 	for i, option := range pk.Filters {
-		sub, isNew, r := s.subscribe(ctx, c, option, pk.SubscriptionID)
+		sub, isNew, r := s.subscribe(ctx, &w, option, pk.SubscriptionID)
 		if r == nil {
 			codes[i] = wire.Code(sub.qos)
 			fresh = append(fresh, granted{sub, isNew, option})
@@ -73,6 +76,7 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 		c.b.logRefusal(c.org(), c.client.ID, r)
 		if r.onDeny == policy.Close {
 			s.connectMu.Unlock()
+			c.stored(ctx, &w)
 			c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), will: willFires})
 			return
 		}
@@ -83,6 +87,9 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	}
 	s.connectMu.Unlock()
 
+	if !c.stored(ctx, &w) {
+		return
+	}
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Suback{PacketID: pk.PacketID, Codes: codes, ReasonString: reason, MaxSize: c.maxOut}
 		c.out.commit(wire.AppendSuback(buf, c.version, &ack))
@@ -95,9 +102,24 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	}
 }
 
+// stored waits until w is, and ends the connection if it cannot be: nothing is
+// promised that a crash would take back.
+func (c *conn) stored(ctx context.Context, w *writes) bool {
+	if w.none() {
+		return true
+	}
+	answer := make(chan error, 1)
+	c.b.commit(w, func(err error) { answer <- err })
+	if err := <-answer; err != nil {
+		c.end(ending{cause: policy.CauseStorage, code: codeOf(policy.CauseStorage), will: willFires})
+		return false
+	}
+	return ctx.Err() == nil
+}
+
 // subscribe judges one filter and enters it; connectMu is held, so that no
 // change of standing can come between the judgement and the entry.
-func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscription, id uint32) (*subscription, bool, *refusal) {
+func (s *session) subscribe(ctx context.Context, w *writes, option wire.Subscription, id uint32) (*subscription, bool, *refusal) {
 	no := func(cause policy.Cause, code wire.Code, onDeny policy.OnDeny, detail string) (*subscription, bool, *refusal) {
 		return nil, false, &refusal{
 			action: policy.ActionSubscribe, cause: cause, code: code, topic: option.Filter, detail: detail, onDeny: onDeny,
@@ -123,7 +145,7 @@ func (s *session) subscribe(ctx context.Context, c *conn, option wire.Subscripti
 	if r := s.authoriseSubscription(ctx, st, sub); r != nil {
 		return nil, false, r
 	}
-	isNew, r := s.enter(ctx, sub, st.limits().SubscriptionsMax)
+	isNew, r := s.enter(ctx, w, sub, st.limits().SubscriptionsMax)
 	if r != nil {
 		return nil, false, r
 	}
@@ -160,7 +182,7 @@ func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *
 // enter puts sub into the session and the index, in place of an earlier one of
 // the same filter. The new one is entered first, so that no message falls
 // between the two; a message that meets both is delivered once.
-func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew bool, r *refusal) {
+func (s *session) enter(ctx context.Context, w *writes, sub *subscription, most int) (isNew bool, r *refusal) {
 	key := sub.key()
 	quota := s.space.limits(ctx).Subscriptions
 	s.guarded.Lock()
@@ -173,7 +195,14 @@ func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew
 		}
 		return false, &refusal{action: policy.ActionSubscribe, cause: cause, topic: sub.filter.String()}
 	}
+	if old != nil {
+		sub.number = old.number
+	} else {
+		s.guarded.subbed++
+		sub.number = s.guarded.subbed
+	}
 	s.guarded.subs[key] = sub
+	w.subscribeLocked(s, sub)
 	s.space.add(sub)
 	if old != nil {
 		s.space.remove(old)
@@ -187,7 +216,8 @@ func (s *session) enter(ctx context.Context, sub *subscription, most int) (isNew
 // always stop.
 func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
-	var owed []queued
+	var owed []*entry
+	var w writes
 	c.session.connectMu.Lock()
 	for i, written := range pk.Filters {
 		share, filter, err := topic.ParseSubscription(written)
@@ -196,10 +226,11 @@ func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 			codes[i] = wire.TopicFilterInvalid
 		case err != nil:
 			c.session.connectMu.Unlock()
+			c.stored(ctx, &w)
 			c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
 			return
 		default:
-			sub := c.session.unsubscribe(subscriptionKey{share, filter})
+			sub := c.session.unsubscribe(&w, subscriptionKey{share, filter})
 			if sub == nil {
 				codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
 			} else if sub.group != nil {
@@ -209,6 +240,9 @@ func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 	}
 	c.session.connectMu.Unlock()
 	c.session.handOver(ctx, owed, false)
+	if !c.stored(ctx, &w) {
+		return
+	}
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Unsuback{PacketID: pk.PacketID, Codes: codes, MaxSize: c.maxOut}
 		c.out.commit(wire.AppendUnsuback(buf, c.version, &ack))
@@ -216,7 +250,7 @@ func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 }
 
 // unsubscribe takes one subscription out and returns it, nil if there was none.
-func (s *session) unsubscribe(key subscriptionKey) *subscription {
+func (s *session) unsubscribe(w *writes, key subscriptionKey) *subscription {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	sub := s.guarded.subs[key]
@@ -224,22 +258,25 @@ func (s *session) unsubscribe(key subscriptionKey) *subscription {
 		return nil
 	}
 	delete(s.guarded.subs, key)
+	if s.guarded.number != 0 {
+		w.delete(s.space.keys.Subscription(s.guarded.number, sub.number))
+	}
 	sub.dead.Store(true)
 	s.space.remove(sub)
 	return sub
 }
 
 // dropSubscriptions ends all of them; connectMu is held.
-func (s *session) dropSubscriptions() {
+func (s *session) dropSubscriptions(w *writes) {
 	for _, sub := range s.subscriptions() {
-		s.unsubscribe(sub.key())
+		s.unsubscribe(w, sub.key())
 	}
 }
 
 // rejudgeSubscriptions judges every subscription under st, from its client
 // spelling, and takes away what is not allowed any more. What is still allowed
 // stays the same object, unless its mount or its QoS changed; connectMu is held.
-func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
+func (s *session) rejudgeSubscriptions(ctx context.Context, w *writes, old, st *standing) {
 	b := s.space.b
 	for _, sub := range s.subscriptions() {
 		now := &subscription{
@@ -249,11 +286,11 @@ func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
 		r := s.authoriseSubscription(ctx, st, now)
 		switch {
 		case r != nil:
-			s.unsubscribe(sub.key())
+			s.unsubscribe(w, sub.key())
 			r.detail = joinDetail(r.detail, "subscription removed")
 			b.logRefusal(s.space.key.org.String(), s.key.client, r)
 		case now.qos != sub.qos || now.share != sub.share || !old.mounts().Equal(st.mounts()):
-			s.replace(sub, now)
+			s.replace(w, sub, now)
 		default:
 			s.guarded.Lock()
 			sub.until = now.until
@@ -264,16 +301,31 @@ func (s *session) rejudgeSubscriptions(ctx context.Context, old, st *standing) {
 
 // replace puts now in the place of sub. What was queued for sub goes to now,
 // where it still has a spelling.
-func (s *session) replace(sub, now *subscription) {
+func (s *session) replace(w *writes, sub, now *subscription) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	key := sub.key()
 	if s.guarded.subs[key] != sub {
 		return
 	}
+	now.number = sub.number
 	s.guarded.subs[key] = now
+	w.subscribeLocked(s, now)
 	s.space.add(now)
 	s.space.remove(sub)
 	sub.heir.Store(now)
 	sub.dead.Store(true)
+}
+
+// subscribeLocked notes that sub is to be stored, if its session is. The
+// session's lock is held.
+func (w *writes) subscribeLocked(s *session, sub *subscription) {
+	if s.guarded.number == 0 {
+		return
+	}
+	record := durable.Subscription{
+		Filter: sub.filter, Named: sub.named, Share: sub.share, Wanted: sub.wanted, QoS: sub.qos, ID: sub.id,
+		NoLocal: sub.noLocal, AsPublished: sub.asPublished,
+	}
+	w.put(s.space.keys.Subscription(s.guarded.number, sub.number), record.Append(nil))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker/durable"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/topic"
@@ -19,6 +20,11 @@ type will struct {
 	retain  bool
 	delay   time.Duration
 	props   *wire.PublishProperties
+	place   uint64 // number of the session it is stored with; 0: it is not
+}
+
+func (w *will) record() *durable.Will {
+	return &durable.Will{Name: w.name, Payload: w.payload, QoS: w.qos, Retain: w.retain, Delay: w.delay, Props: w.props}
 }
 
 // willFate says whether the will of an ending connection may fire. Firing is
@@ -71,9 +77,22 @@ func (b *Broker) publication(sp *space, origin sessionKey, st *standing, w *will
 	}
 }
 
-// fire publishes a will through the same door as any message, judged with what
-// holds now. A principal that no longer stands leaves none.
+// fire publishes a will, if it may still be, and takes it out of the store in
+// the same step.
 func (b *Broker) fire(ctx context.Context, s *session, st *standing, w *will) {
+	var done writes
+	b.publishWill(ctx, &done, s, st, w)
+	if w.place != 0 {
+		done.delete(s.space.keys.Will(w.place))
+	}
+	if !done.none() {
+		b.commit(&done, nil)
+	}
+}
+
+// publishWill takes a will through the same door as any message, judged with
+// what holds now. A principal that no longer stands leaves none.
+func (b *Broker) publishWill(ctx context.Context, done *writes, s *session, st *standing, w *will) {
 	p, err := b.registry.Refresh(ctx, st.principal)
 	if err != nil {
 		b.logRefusal(s.space.key.org.String(), s.key.client, &refusal{
@@ -92,9 +111,12 @@ func (b *Broker) fire(ctx context.Context, s *session, st *standing, w *will) {
 		b.logRefusal(s.space.key.org.String(), s.key.client, denied(policy.ActionPublish, now.connect, w.name.String()))
 		return
 	}
-	if r := b.admit(ctx, b.publication(s.space, s.key, now, w)); r != nil {
+	message := b.publication(s.space, s.key, now, w)
+	if r := b.admit(ctx, message); r != nil {
 		b.logRefusal(s.space.key.org.String(), s.key.client, r)
+		return
 	}
+	*done = message.writes
 }
 
 // fireLater fires from where a session's lock is held: delivering may have to
@@ -119,7 +141,7 @@ func (s *session) fireDelayed() {
 }
 
 // rejudgeWill drops a will that st no longer allows; connectMu is held.
-func (s *session) rejudgeWill(ctx context.Context, st *standing) {
+func (s *session) rejudgeWill(ctx context.Context, wr *writes, st *standing) {
 	s.guarded.Lock()
 	w := s.guarded.will
 	s.guarded.Unlock()
@@ -136,5 +158,8 @@ func (s *session) rejudgeWill(ctx context.Context, st *standing) {
 	defer s.guarded.Unlock()
 	if s.guarded.will == w {
 		s.guarded.will = nil
+		if w.place != 0 {
+			wr.delete(s.space.keys.Will(w.place))
+		}
 	}
 }

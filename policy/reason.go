@@ -18,6 +18,9 @@ const (
 	CauseError     Cause = "policy_error"     // evaluation failed: a built-in's error, a conflict
 	CauseTimeout   Cause = "policy_timeout"
 	CausePanic     Cause = "policy_panic"
+	// An evaluation has finite room as it has finite time.
+	CauseInputSize  Cause = "policy_input_too_large"
+	CauseOutputSize Cause = "policy_output_too_large"
 )
 
 // A credential was refused before any decision.
@@ -37,6 +40,7 @@ const (
 	CauseRetain       Cause = "retain"                 // the policy refuses retained messages
 	CauseLimit        Cause = "limit"                  // a limit of the connect decision
 	CauseQuota        Cause = "quota"                  // a quota of the organisation
+	CauseStorage      Cause = "storage"                // the message cannot be kept: storage is short or failed
 	CauseProtocol     Cause = "protocol"               // the packet breaks MQTT
 	CauseNotSupported Cause = "not_supported"          //
 	CauseShutdown     Cause = "shutdown"               //
@@ -48,7 +52,7 @@ func (c Cause) Public() string {
 	switch c {
 	case CauseNone:
 		return "allowed"
-	case CausePolicy, CauseUndefined, CauseMalformed, CauseError, CauseTimeout, CausePanic:
+	case CausePolicy, CauseUndefined, CauseMalformed, CauseError, CauseTimeout, CausePanic, CauseInputSize, CauseOutputSize:
 		return "not authorised"
 	case CauseUnknown, CauseBad, CauseDisabled, CauseExpired, CauseNoOrg, CauseRevoked, CauseMismatch:
 		return "not authorised"
@@ -68,6 +72,8 @@ func (c Cause) Public() string {
 		return "limit exceeded"
 	case CauseQuota:
 		return "quota of the organisation exceeded"
+	case CauseStorage:
+		return "the message cannot be stored now"
 	case CauseProtocol:
 		return "protocol error"
 	case CauseNotSupported:

@@ -59,6 +59,21 @@ type Config struct {
 	// behind the address of one carrier needs more.
 	ConnectRate int `name:"connect-rate-per-address" placeholder:"N" default:"100" help:"New connections per second of one IPv4 address or IPv6 /64."`
 
+	// Durability is process (the default: what is acknowledged survives the death
+	// of the process) or power (of the machine too: one sync for each batch of
+	// writes).
+	Durability string `name:"durability" placeholder:"process|power" default:"process" help:"What an acknowledged message survives: the end of the process, or of the machine."`
+
+	// MinFreeSpace is how many MiB the disk of Data must have free for messages at
+	// QoS 1 and 2 to be accepted. Default 256: a disk that is full takes the store
+	// with it. 0 accepts them to the last byte.
+	MinFreeSpace int `name:"min-free-space" placeholder:"MIB" default:"256" help:"Free disk space below which QoS 1 and 2 messages are refused, in MiB."`
+
+	// MaxBuffer is how many MiB all clients together may have waiting in memory:
+	// packets on their way and queued messages. Default 1024. Who holds most
+	// yields first.
+	MaxBuffer int `name:"max-buffer" placeholder:"MIB" default:"1024" help:"Memory for packets and messages that wait for their clients, in MiB."`
+
 	// Policy is a folder whose bundle replaces the built-in one. Default
 	// empty: the built-in policies.
 	Policy string `name:"policy" placeholder:"DIR" help:"Policy bundle to use instead of the built-in one, watched."`
@@ -100,6 +115,10 @@ func Defaults() Config {
 		MaxPending:           8192,
 		MaxPendingPerAddress: 256,
 		ConnectRate:          100,
+
+		Durability:   "process",
+		MinFreeSpace: 256,
+		MaxBuffer:    1024,
 	}
 }
 

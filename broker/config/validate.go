@@ -56,10 +56,15 @@ func (c Config) Validate() error {
 		{"max-pending", c.MaxPending, 1},
 		{"max-pending-per-address", c.MaxPendingPerAddress, 1},
 		{"connect-rate-per-address", c.ConnectRate, 1},
+		{"min-free-space", c.MinFreeSpace, 0},
+		{"max-buffer", c.MaxBuffer, 16},
 	} {
 		if limit.value < limit.min || limit.value > limitMax {
 			report(limit.name, "%d is not between %d and %d", limit.value, limit.min, limitMax)
 		}
+	}
+	if !slices.Contains([]string{"process", "power"}, c.Durability) {
+		report("durability", "%q is neither process nor power", c.Durability)
 	}
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		report("log-format", "%q is neither text nor json", c.LogFormat)

@@ -59,6 +59,35 @@ func (r *Registry) Refresh(_ context.Context, p *policy.Principal) (policy.Princ
 	return fresh, nil
 }
 
+// Stands reports whether p's organisation and subject still exist and are not
+// switched off, whatever has become of the credential that p was verified by.
+func (r *Registry) Stands(_ context.Context, p *policy.Principal) (bool, error) {
+	h, err := r.find(p.Org)
+	if errors.Is(err, store.ErrNotFound) || err == nil && p.Incarnation != 0 && p.Incarnation != h.Record.Incarnation {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	fresh := *p
+	ours := p.Verifier == VerifierName
+	switch {
+	case p.Kind == policy.KindDevice || p.Kind == policy.KindGateway:
+		err = r.refreshDevice(h, &fresh)
+	case p.Kind == policy.KindApplication && ours:
+		err = r.refreshApplication(h, &fresh)
+	case p.Kind == policy.KindUser && ours:
+		err = r.refreshUser(h, &fresh)
+	}
+	if err == nil {
+		return true, nil
+	}
+	if refused := refusal(err); !errors.Is(refused, plugins.ErrUnavailable) {
+		return false, nil //nolint:nilerr // that is the answer
+	}
+	return false, unavailable(err)
+}
+
 func (r *Registry) refreshDevice(h home, p *policy.Principal) error {
 	found, err := load[Device](r.store, deviceKey(h.scope, p.Type, p.ID))
 	if errors.Is(err, store.ErrNotFound) && !p.Registered && p.Verifier != VerifierName {
