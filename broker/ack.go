@@ -33,7 +33,7 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 		// Not known here. The client must be able to finish it all the same.
 		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: pk.PacketID, Code: wire.PacketIdentifierNotFound})
 	}
-	more := o.resending(c) || o.waiting() > 0 && o.room(c)
+	more := o.resending(c) || (o.waiting() > 0 || len(s.guarded.feeds) > 0) && o.room(c)
 	s.guarded.Unlock()
 	if !w.none() {
 		c.b.commit(&w, nil)

@@ -162,7 +162,7 @@ func (w *writes) encode() {
 		switch {
 		case b != nil && b.acquire():
 			record.Shared, e.body = b.id, b
-		case b == nil && len(w.saves) > 1:
+		case b == nil && w.several(i):
 			b = &body{id: s.space.bodies.take()}
 			b.refs.Store(1)
 			e.msg.shared.Store(b)
@@ -174,6 +174,13 @@ func (w *writes) encode() {
 		}
 		w.put(s.space.keys.Entry(e.place, e.id()), record.Append(make([]byte, 0, 64+e.msg.size)))
 	}
+}
+
+// several reports whether the message of save i is in another one too: those of
+// one message follow each other.
+func (w *writes) several(i int) bool {
+	m := w.saves[i].e.msg
+	return i > 0 && w.saves[i-1].e.msg == m || i+1 < len(w.saves) && w.saves[i+1].e.msg == m
 }
 
 func (m *stored) record() *durable.Message {

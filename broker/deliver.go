@@ -261,10 +261,21 @@ func (s *session) drainInto(ctx context.Context, w *writes) {
 			s.resendLocked(ctx, w, c, e)
 			continue
 		}
-		if o.waiting() == 0 || !o.room(c) || o.first().unsafe() {
+		if !o.room(c) || o.waiting() > 0 && o.first().unsafe() {
 			break
 		}
-		s.sendNextLocked(ctx, w, c)
+		switch {
+		case o.waiting() > 0:
+			s.sendNextLocked(ctx, w, c)
+			continue
+		case len(s.guarded.feeds) == 0:
+		case c.out.busy():
+			c.out.wakeToDrain() // once that is written
+		default:
+			s.feedLocked(ctx, w)
+			continue
+		}
+		break
 	}
 	o.draining = false
 	if o.waiting() == 0 {

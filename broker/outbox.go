@@ -40,6 +40,9 @@ const (
 	keepIdle   = 4 << 10
 )
 
+// busyBuffer is how many bytes wait in an outbox that takes only what is urgent.
+const busyBuffer = 64 << 10
+
 // writeChunk bounds one write, so that the deadline measures progress and not
 // the length of the backlog.
 const writeChunk = 64 << 10
@@ -140,6 +143,13 @@ func (o *outbox) wakeToDrain() {
 	}
 }
 
+// busy reports whether so much is to be written that what can wait should.
+func (o *outbox) busy() bool {
+	o.guarded.Lock()
+	defer o.guarded.Unlock()
+	return len(o.guarded.buf) >= busyBuffer
+}
+
 // end stops accepting. What is here is written, and then finish is called.
 func (o *outbox) end() {
 	o.guarded.Lock()
@@ -197,7 +207,7 @@ func (o *outbox) next() (full []byte, due, done bool) {
 	g := &o.guarded
 	idle := len(g.buf) == 0 || g.held && !g.ended
 	switch {
-	case g.due && !(g.held && !g.ended):
+	case g.due && !(g.held && !g.ended) && len(g.buf) < busyBuffer:
 		g.due = false
 		g.Unlock()
 		return nil, true, false

@@ -50,9 +50,9 @@ func (b *Broker) Restore(ctx context.Context, tenants []Tenant) (Restored, error
 
 // restoring is one space on its way from the store to memory.
 type restoring struct {
-	b        *Broker
-	sp       *space
-	found    *Restored
+	b       *Broker
+	sp      *space
+	found   *Restored
 	raised  map[uint64]*session
 	offline map[*session]time.Time // since when
 	bodies  map[uint64]*stored

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,31 +131,62 @@ func (r *retained) take(m *stored) bool {
 	return had
 }
 
-// sendRetained delivers what is retained for a new subscription, through the
-// same door as everything else.
+// feed is what is retained for a new subscription and was not sent yet. It waits
+// beside the queue, not in it: however much it is, nothing overflows by it, and
+// it takes no more memory than the list.
+type feed struct {
+	sub  *subscription
+	rest []*stored
+}
+
+// sendRetained begins to deliver what is retained for a new subscription.
 func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
 	if sub.group != nil {
 		return // a shared subscription gets none when it begins (MQTT 5 §4.8.2)
 	}
-	sp := sub.session.space
-	for _, m := range sp.retained.names.Match(sub.routed) {
-		if m.expired(time.Now()) {
-			sp.retained.drop(b, sp, m)
-			continue
-		}
-		name, ok := sub.spell(m.routed)
-		if !ok {
-			continue
-		}
-		t := target{session: sub.session, subs: []*subscription{sub}, name: name}
-		p := &publication{
-			space: sp, origin: m.origin, payload: m.payload, qos: m.qos, retain: true, props: m.props,
-			in: &inbound{routed: m.routed, levels: m.levels}, response: m.response, expires: m.expires,
-			copied: m, fromRetained: true,
-		}
-		b.deliver(ctx, &t, p)
-		if !p.writes.none() {
-			b.commit(&p.writes, nil)
-		}
+	s := sub.session
+	found := s.space.retained.names.Match(sub.routed)
+	if len(found) == 0 {
+		return
 	}
+	s.guarded.Lock()
+	s.guarded.feeds = append(s.guarded.feeds, feed{sub, found})
+	s.guarded.Unlock()
+	s.drain(ctx)
+}
+
+// feedLocked takes the next retained message from the first feed and delivers
+// it through the same door as everything else. The session's lock is held, and
+// given up meanwhile.
+func (s *session) feedLocked(ctx context.Context, w *writes) {
+	f := &s.guarded.feeds[0]
+	sub, m := f.sub, f.rest[0]
+	if f.rest = f.rest[1:]; len(f.rest) == 0 {
+		s.guarded.feeds = slices.Delete(s.guarded.feeds, 0, 1)
+	}
+	s.guarded.Unlock()
+	defer s.guarded.Lock()
+	s.space.b.offerRetained(ctx, w, sub, m)
+}
+
+// offerRetained delivers one retained message, if it still is: what replaced it
+// since was delivered when it was published.
+func (b *Broker) offerRetained(ctx context.Context, w *writes, sub *subscription, m *stored) {
+	sp := sub.session.space
+	if m.expired(time.Now()) {
+		sp.retained.drop(b, sp, m)
+		return
+	}
+	name, ok := sub.spell(m.routed)
+	if now, had := sp.retained.names.Get(m.routed); !ok || !had || now != m {
+		return
+	}
+	t := target{session: sub.session, subs: []*subscription{sub}, name: name}
+	p := &publication{
+		space: sp, origin: m.origin, payload: m.payload, qos: m.qos, retain: true, props: m.props,
+		in: &inbound{routed: m.routed, levels: m.levels}, response: m.response, expires: m.expires,
+		copied: m, fromRetained: true, writes: *w,
+	}
+	b.deliver(ctx, &t, p)
+	*w = p.writes
 }

@@ -32,6 +32,7 @@ type session struct {
 		dead   bool // ended: nothing may be added any more
 		subs   map[subscriptionKey]*subscription
 		out    outgoing
+		feeds  []feed              // of retained messages, not sent yet
 		in     map[uint16]struct{} // QoS 2 packet IDs received and not released
 		will   *will
 		expiry time.Duration // how long it outlives its connection
@@ -161,7 +162,7 @@ func (s *session) attachInto(ctx context.Context, t *takeover, c *conn, st *stan
 		t.owed = s.owedLocked(true, anyGroup)
 		s.eraseLocked(&t.writes)
 		s.guarded.out.reset()
-		s.guarded.in = nil
+		s.guarded.in, s.guarded.feeds = nil, nil
 	}
 	s.guarded.out.window = windowFor(pk, st)
 	s.guarded.will = w
@@ -314,7 +315,7 @@ func (s *session) endLocked(wr *writes) {
 	w, st := s.guarded.will, s.standing.Load()
 	s.eraseLocked(wr)
 	s.guarded.out.reset()
-	s.guarded.will, s.guarded.in = nil, nil
+	s.guarded.will, s.guarded.in, s.guarded.feeds = nil, nil, nil
 	s.guarded.Unlock()
 	s.space.forget(s)
 	if len(owed) > 0 {

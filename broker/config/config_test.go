@@ -107,7 +107,7 @@ func TestValidate(t *testing.T) {
 		{"the demonstration on a name", func(c *Config) { c.Demo, c.HTTPS = true, "localhost.example.org:8443" }, []string{`https: "localhost.example.org:8443" is not a loopback`}},
 		{"all problems at once", func(c *Config) {
 			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1}
-		}, []string{"data: ", "domain: ", "tls-key: ", "mqtts: ", "log-format: ", "log-level: ", "demo-reset: ", "durability: ", "max-buffer: "}},
+		}, []string{"data: ", "domain: ", "tls-key: ", "mqtts: ", "max-buffer: ", "durability: ", "log-format: ", "log-level: ", "demo-reset: "}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

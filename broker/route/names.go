@@ -47,6 +47,19 @@ func (x *Names[V]) Set(n topic.RoutedName, v V) (old V, had bool) {
 	return old, had
 }
 
+// Get returns what is under n.
+func (x *Names[V]) Get(n topic.RoutedName) (v V, has bool) {
+	x.guarded.RLock()
+	defer x.guarded.RUnlock()
+	at := &x.guarded.root
+	for level := range strings.SplitSeq(n.String(), "/") {
+		if at = at.children[level]; at == nil {
+			return v, false
+		}
+	}
+	return at.value, at.set
+}
+
 // Delete removes what is under n and returns it.
 func (x *Names[V]) Delete(n topic.RoutedName) (old V, had bool) {
 	x.guarded.Lock()
