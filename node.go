@@ -99,6 +99,7 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 		return nil, err
 	}
 	n.watchSpace()
+	n.returnMemory()
 	return n, n.openAPI()
 }
 

@@ -1,116 +1,181 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
+
+	"github.com/cordon-mq/cordon/bench/peers"
 )
 
-// scenario is one shape of traffic.
-type scenario struct {
-	name       string
-	publishers int
-	readers    int // each receives every message
-	qos        byte
-	messages   int // in all, published
-	window     int // per publisher: unacknowledged at QoS 1, not yet received at QoS 0
-}
-
-// result is what one scenario cost one peer.
-type result struct {
-	cpu       time.Duration // of the broker, per delivered message
-	rate      float64       // delivered messages a second
-	delivered float64       // share of what was due
+// settings are the flags.
+type settings struct {
+	rounds int
+	scale  float64
+	only   *regexp.Regexp
+	peers  []string
+	out    string
+	binary string
 }
 
 func main() {
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	rounds := flag.Int("rounds", 3, "how often each case runs; the median is printed")
-	scale := flag.Float64("scale", 1, "multiplies the number of messages")
-	flag.Parse()
-	peers, err := startPeers()
-	defer func() {
-		for _, p := range peers {
-			p.stop()
-		}
-	}()
+func run(ctx context.Context, args []string) error {
+	set, err := parse(args)
 	if err != nil {
 		return err
 	}
-	scenarios := []scenario{
-		{"fan-in 50→1, QoS 0", 50, 1, 0, 600_000, 100},
-		{"fan-in 50→1, QoS 1", 50, 1, 1, 300_000, 20},
-		{"fan-out 1→50, QoS 0", 1, 50, 0, 20_000, 100},
-		{"one at a time, 50 publishers, QoS 1", 50, 1, 1, 100_000, 1},
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
 	}
-	fmt.Println("| case | peer | CPU per delivered message, µs | × first peer | messages/s | delivered |")
-	fmt.Println("| --- | --- | ---: | ---: | ---: | ---: |")
-	for _, sc := range scenarios {
-		sc.messages = int(float64(sc.messages) * *scale)
-		found := make([][]result, len(peers))
-		for round := range *rounds + 1 { // in turn, so that a slower hour is everybody's
-			for i, p := range peers {
-				r, err := measure(p, sc)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", sc.name, p.name, err)
+	if set.out == "" {
+		set.out = filepath.Join(root, "bench", "results")
+	}
+	size := sizes(set.scale)
+	lab, err := peers.Open(ctx, peers.Config{
+		Root: root, Names: set.peers, Devices: size.devices(), Binary: set.binary, Say: say,
+	})
+	defer func() { _ = lab.Close() }()
+	if err != nil {
+		return err
+	}
+	machine := machineFacts(ctx, root)
+	b := &bench{settings: set, size: size, root: root, lab: lab, found: newResults(), open: map[byte]float64{}}
+	failed := b.rounds(ctx)
+	if len(b.found) == 0 {
+		return errors.Join(failed, errors.New("nothing was measured"))
+	}
+	page, err := b.write(machine)
+	if err == nil {
+		say("written: %s", page)
+	}
+	return errors.Join(failed, err)
+}
+
+func parse(args []string) (set settings, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&set.rounds, "rounds", 3, "how often each case runs; the median is printed")
+	flags.Float64Var(&set.scale, "scale", 1, "multiplies durations and crowds")
+	only := flags.String("only", "", "run the cases whose name matches this expression")
+	names := flags.String("peers", strings.Join(peers.Names(), ","), "whom to run")
+	flags.StringVar(&set.out, "out", "", "folder for the results (default: bench/results)")
+	flags.StringVar(&set.binary, "cordon", "", "program to run as Cordon (default: it is built)")
+	if err := flags.Parse(args); err != nil {
+		return set, err
+	}
+	if set.rounds < 1 || set.scale <= 0 || flags.NArg() > 0 {
+		return set, errors.New("want at least one round, a scale above 0, and no arguments")
+	}
+	if set.only, err = regexp.Compile(*only); err != nil {
+		return set, fmt.Errorf("-only: %w", err)
+	}
+	set.peers = strings.Split(*names, ",")
+	for _, name := range set.peers {
+		if !slices.Contains(peers.Names(), name) {
+			return set, fmt.Errorf("-peers: no peer %q; there are %s", name, strings.Join(peers.Names(), ", "))
+		}
+	}
+	return set, nil
+}
+
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cordon-mq/cordon").Output()
+	if err != nil {
+		return "", fmt.Errorf("not in Cordon's module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// say shows progress.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+// bench is one run of the command.
+type bench struct {
+	settings
+	size  size
+	root  string
+	lab   *peers.Lab
+	found results
+	open  map[byte]float64 // rates of open arrival, by QoS; set when first needed
+	notes []string
+}
+
+// rounds runs every case against every peer, again and again, the peers in
+// turn: a slower hour is everybody's. A trial that fails is a remark and part of
+// the error, and the others go on.
+func (b *bench) rounds(ctx context.Context) (failed error) {
+	for round := range b.settings.rounds {
+		for _, c := range cases() {
+			if !b.only.MatchString(c.id) {
+				continue
+			}
+			for _, p := range b.lab.Peers {
+				if !slices.Contains(c.peers, p.Name) {
+					continue
 				}
-				if round > 0 { // the first is a warm-up
-					found[i] = append(found[i], r)
+				err := b.once(ctx, c, p, round)
+				if ctx.Err() != nil {
+					return errors.Join(failed, ctx.Err())
+				}
+				if err != nil {
+					err = fmt.Errorf("%s, %s: %w", c.id, p.Name, err)
+					failed = errors.Join(failed, err)
+					line, _, _ := strings.Cut(err.Error(), "\n")
+					b.note("failed: " + line)
 				}
 			}
 		}
-		first := median(found[0])
-		for i, p := range peers {
-			m := median(found[i])
-			fmt.Printf("| %s | %s | %.2f | %.2f | %.0f | %.1f %% |\n", sc.name, p.name,
-				m.cpu.Seconds()*1e6, m.cpu.Seconds()/first.cpu.Seconds(), m.rate, m.delivered*100)
-		}
 	}
+	return failed
+}
+
+// once runs one case against one peer, which is started for it.
+func (b *bench) once(ctx context.Context, c benchCase, p *peers.Peer, round int) (err error) {
+	if reason := c.missing(); reason != "" {
+		b.note(fmt.Sprintf("%s: left out, %s", c.id, reason))
+		return nil
+	}
+	t := trial{bench: b, benchCase: c, peer: p}
+	if !c.alone {
+		if t.process, err = p.Start(ctx, c.keep); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, t.process.Stop()) }()
+	}
+	s, err := c.run(ctx, &t)
+	if err != nil {
+		return err
+	}
+	b.found.add(c.id, p.Name, s)
+	say("%d/%d  %-18s %-10s %s", round+1, b.settings.rounds, c.id, p.Name, s.line(c.metrics))
 	return nil
 }
 
-// median is that of the CPU time, with the other figures of that round.
-func median(rs []result) result {
-	sorted := slices.SortedFunc(slices.Values(rs), func(a, b result) int { return int(a.cpu - b.cpu) })
-	return sorted[len(sorted)/2]
-}
-
-// measure runs one scenario against one peer.
-func measure(p *peer, sc scenario) (result, error) {
-	before, err := p.cpu()
-	if err != nil {
-		return result{}, err
+// note keeps a remark for the results, once.
+func (b *bench) note(text string) {
+	if !slices.Contains(b.notes, text) {
+		b.notes = append(b.notes, text)
+		say("%s", text)
 	}
-	started := time.Now()
-	delivered, err := load(p, sc)
-	if err != nil {
-		return result{}, err
-	}
-	took := time.Since(started)
-	after, err := p.cpu()
-	if err != nil || delivered == 0 {
-		return result{}, errors.Join(err, errors.New("nothing was delivered"))
-	}
-	return result{
-		cpu:       (after - before) / time.Duration(delivered),
-		rate:      float64(delivered) / took.Seconds(),
-		delivered: float64(delivered) / float64(sc.messages*sc.readers),
-	}, nil
-}
-
-// command starts a program and returns it running.
-func command(name string, args ...string) (*exec.Cmd, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = os.Stderr
-	return cmd, cmd.Start()
 }

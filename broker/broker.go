@@ -91,6 +91,7 @@ type Broker struct {
 	registry  Registry
 	store     store.Store
 	budget    budget
+	crew      crew
 	short     atomic.Bool // free space is below the watermark
 	refused   refusals
 	stats     stats
@@ -174,14 +175,14 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	go func() { b.work.Wait(); close(done) }()
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
 		for _, c := range conns {
 			c.nc.Abort()
 		}
 		<-done
-		return ctx.Err()
 	}
+	b.crew.close()
+	return ctx.Err()
 }
 
 // SetShort says whether storage is short. As long as it is, messages at QoS 1

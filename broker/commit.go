@@ -273,6 +273,7 @@ func (b *Broker) confirmed(saves []save, err error) {
 		s.guarded.out.unsaved--
 		if err != nil && !e.released {
 			e.place, e.failed = 0, true
+			w.drop(s.space, e) // nobody else may count on a message that is not there
 		}
 		if e.gone && e.place != 0 {
 			w.free(s.space, e)

@@ -159,7 +159,9 @@ func (c *conn) run(ctx context.Context) {
 		return
 	}
 	c.version = connect.Version
-	if r := c.connect(ctx, connect); r != nil {
+	var r *refusal
+	c.b.crew.do(func() { r = c.connect(ctx, connect) })
+	if r != nil {
 		c.refuseConnect(r)
 		return
 	}
@@ -186,7 +188,7 @@ func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 	case *wire.Ack:
 		c.handleAck(ctx, pk)
 	case *wire.Subscribe:
-		c.handleSubscribe(ctx, pk)
+		c.b.crew.do(func() { c.handleSubscribe(ctx, pk) })
 	case *wire.Unsubscribe:
 		c.handleUnsubscribe(ctx, pk)
 	case *wire.Pingreq:

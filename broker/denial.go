@@ -20,7 +20,7 @@ func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
 	how := r.onDeny
 	if how == policy.Refuse && c.version != wire.V5 {
 		how = policy.Close
-		if c.space.closes.third(c.session.key, topic, time.Now()) {
+		if lasting(r.cause) && c.space.closes.third(c.session.key, topic, time.Now()) {
 			// The client stored the message and would send it after every reconnect.
 			how = policy.Drop
 			r.detail = joinDetail(r.detail, "third close within a minute: acknowledged and dropped")
@@ -43,6 +43,18 @@ func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
 			a.ReasonString = r.publicReason()
 		}
 		c.answer(&writes{}, ackAfter{Ack: a})
+	}
+}
+
+// lasting reports whether a message that is refused for cause will be refused
+// again. One that can be stored later must not be acknowledged and dropped: what
+// is acknowledged is kept.
+func lasting(cause policy.Cause) bool {
+	switch cause {
+	case policy.CauseStorage, policy.CauseQuota, policy.CauseUnavailable:
+		return false
+	default:
+		return true
 	}
 }
 

@@ -37,6 +37,12 @@ type world struct {
 	log      *logRecords
 	orgs     map[string]*organisation
 	restored broker.Restored
+
+	bundle *opa.Bundle // it began with, and another one on its disk will
+	disk   *memstore.Disk
+	store  *tap
+	cfg    broker.Config
+	stop   func() // says goodbye to everybody and closes the disk; once
 }
 
 // newWorld starts a broker that judges by bundle. It is stopped, and everything
@@ -48,13 +54,17 @@ func newWorld(t *testing.T, bundle *opa.Bundle) *world {
 
 func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broker.Config) *world {
 	t.Helper()
-	w := &world{t: t, net: listentest.NewListener(), log: &logRecords{}, orgs: map[string]*organisation{}}
+	w := &world{
+		t: t, net: listentest.NewListener(), log: &logRecords{}, orgs: map[string]*organisation{},
+		bundle: bundle, disk: disk, cfg: cfg,
+	}
 	log := slog.New(w.log)
 	st, err := disk.Open(storeOptions)
 	must(t, err)
 	reg, err := registry.Open(st, registry.Options{Log: log})
 	must(t, err)
 	w.registry = &gatedRegistry{Registry: reg}
+	w.store = newTap(st)
 	w.engine = opa.New(opa.Options{Log: log, Timeout: 5 * time.Second}) // generous: the race detector is slow
 	w.engine.Activate(bundle)
 	w.decider = &gatedDecider{Engine: w.engine}
@@ -66,14 +76,15 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 			{Verifier: "plugin", Name: "free"}: freeVerifier{},
 			{Verifier: plugins.AnonymousName}:  plugins.Anonymous{},
 		}),
-		Registry: w.registry, Store: st,
+		Registry: w.registry, Store: w.store,
 	})
 	w.restored = restore(t, w.broker, reg)
 	unwatch := reg.Watch(func(ch registry.Change) { w.broker.Apply(sessionChange(ch)) })
 	l := listen.New(w.net, listen.Config{Name: "mqtts", Log: log})
 	served := make(chan error, 1)
 	go func() { served <- l.Serve(w.broker.Serve) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
+		w.store.release()
 		must(t, l.Close())
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -84,6 +95,7 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 		must(t, st.Close())
 		w.noSecretLogged()
 	})
+	t.Cleanup(w.stop)
 	return w
 }
 

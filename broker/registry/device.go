@@ -303,7 +303,7 @@ func (r *Registry) DeviceFacts(_ context.Context, org policy.OrgID, typ, id poli
 		return nil, at(op, missing(err, "organisation"))
 	}
 	facts := &policy.Device{Type: typ, ID: id}
-	found, err := load[Device](r.store, deviceKey(scope, typ, id))
+	found, err := recall[Device](r, deviceKey(scope, typ, id))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return facts, nil

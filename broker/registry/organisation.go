@@ -85,7 +85,7 @@ type home struct {
 
 // scopeOf returns the place of an organisation's records, or store.ErrNotFound.
 func (r *Registry) scopeOf(id policy.OrgID) (store.Scope, error) {
-	entry, err := load[directoryEntry](r.store, directoryKey(id))
+	entry, err := recall[directoryEntry](r, directoryKey(id))
 	if err != nil {
 		return store.Scope{}, err
 	}
@@ -98,7 +98,7 @@ func (r *Registry) find(id policy.OrgID) (home, error) {
 	if err != nil {
 		return home{}, err
 	}
-	found, err := load[standing](r.store, organisationKey(scope))
+	found, err := recall[standing](r, organisationKey(scope))
 	if err != nil {
 		return home{}, err
 	}

@@ -89,7 +89,7 @@ func (r *Registry) Stands(_ context.Context, p *policy.Principal) (bool, error) 
 }
 
 func (r *Registry) refreshDevice(h home, p *policy.Principal) error {
-	found, err := load[Device](r.store, deviceKey(h.scope, p.Type, p.ID))
+	found, err := recall[Device](r, deviceKey(h.scope, p.Type, p.ID))
 	if errors.Is(err, store.ErrNotFound) && !p.Registered && p.Verifier != VerifierName {
 		return nil // a verifier knows it; the registry never did
 	}
@@ -111,7 +111,7 @@ func (r *Registry) refreshDevice(h home, p *policy.Principal) error {
 }
 
 func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
-	found, err := r.loadAPIKey(h, p.APIKey)
+	found, err := recall[APIKey](r, apiKeyKey(h.scope, p.APIKey))
 	switch {
 	case err != nil:
 		return err
@@ -124,7 +124,7 @@ func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
 }
 
 func (r *Registry) refreshUser(h home, p *policy.Principal) error {
-	found, err := load[User](r.store, userKey(h.scope, p.ID))
+	found, err := recall[User](r, userKey(h.scope, p.ID))
 	switch {
 	case err != nil:
 		return err
@@ -139,7 +139,7 @@ func (r *Registry) refreshUser(h home, p *policy.Principal) error {
 // refreshCredential holds the version that p was verified by against what is
 // stored now.
 func (r *Registry) refreshCredential(h home, p *policy.Principal, now time.Time) error {
-	found, err := load[credential](r.store, credentialID(p.Credential.ID).key(h.scope))
+	found, err := recall[credential](r, credentialID(p.Credential.ID).key(h.scope))
 	if err != nil {
 		return err
 	}

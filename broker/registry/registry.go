@@ -35,6 +35,7 @@ type Registry struct {
 	cost    slowCost
 	gate    *gate
 	checked *memory
+	cache   cache
 	dummy   dummies
 
 	writer struct {
@@ -159,10 +160,16 @@ func (r *Registry) purge(org string, incarnation uint64) bool {
 // OrganisationFacts is what policies may know of the organisation, or
 // policy.KindNotFound.
 func (r *Registry) OrganisationFacts(_ context.Context, id policy.OrgID) (*policy.Organisation, error) {
-	_, found, err := r.loadOrganisation(id)
+	const op = "read organisation"
+	scope, err := r.scopeOf(id)
 	if err != nil {
-		return nil, at("read organisation", err)
+		return nil, at(op, missing(err, "organisation"))
 	}
+	record, err := recall[organisationRecord](r, organisationKey(scope))
+	if err != nil {
+		return nil, at(op, missing(err, "organisation"))
+	}
+	found := &record.Record
 	facts := &policy.Organisation{ID: id, ConnectionLevel: found.ConnectionLevel, Data: found.Data}
 	if facts.ConnectionLevel == "" {
 		facts.ConnectionLevel = r.level

@@ -107,7 +107,7 @@ func (r *Registry) verify(ctx context.Context, who claim, token plugins.Secret) 
 	case who.foreign:
 		cause = policy.CauseMismatch
 	default:
-		found, err := load[credential](r.store, who.credential.key(h.scope))
+		found, err := recall[credential](r, who.credential.key(h.scope))
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			cause = policy.CauseUnknown

@@ -433,7 +433,11 @@ func TestUnreadableRefuses(t *testing.T) {
 	o := f.organisation(acme)
 	f.deviceType(acme, "sensor", ClassDevice)
 	token := f.device(acme, "sensor", "d1", "")
-	connect := func() error { _, err := f.connect(ctx, "d:acme01:sensor:d1", "use-token-auth", token); return err }
+	connect := func() error { // as if nothing had been read before
+		f.cache.guarded.records = nil
+		_, err := f.connect(ctx, "d:acme01:sensor:d1", "use-token-auth", token)
+		return err
+	}
 	f.ok(connect())
 
 	scope := store.In("acme01", o.Incarnation)

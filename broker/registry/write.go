@@ -57,6 +57,7 @@ func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(
 		commit = store.CommitSyncWait
 	}
 	err := commit(context.WithoutCancel(ctx), r.store, w.ops...)
+	r.cache.forget(w.ops)
 	if err == nil || r.visible(w) {
 		for _, change := range w.changes {
 			r.watchers.tell(change)
