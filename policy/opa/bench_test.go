@@ -3,9 +3,11 @@ package opa
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
 )
 
 // Cold: a decision of the built-in bundle that is not remembered.
@@ -67,5 +69,32 @@ func BenchmarkLastTopic(b *testing.B) {
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		mustLoad(b, builtinBundle())
+	}
+}
+
+// Churn: every topic is new. Without covers each one is evaluated.
+func BenchmarkChurn(b *testing.B) {
+	covering := strings.Replace(ownEvents, `"covers": `, `"ttl": 100, "covers": `, 1)
+	for name, rules := range map[string]string{"covers": covering, "plain": strings.Replace(ownEvents, `, "covers": [concat("/", array.concat(_own, ["+", "fmt", "+"]))]`, "", 1)} {
+		b.Run(name, func(b *testing.B) {
+			e := engineOf(b, module(map[string]string{"publish": rules}), Options{})
+			defer e.Close()
+			judge := e.Judge(deviceFacts(b))
+			churn(b, e, judge, 0, 3)
+			r := publishTo(b, "iot-2/evt/status/fmt/json")
+			names := make([]topic.Name, 1<<16)
+			events := make([]string, len(names))
+			for i := range names {
+				events[i] = fmt.Sprint("n", i)
+				names[i], _ = topic.ParseName("iot-2/evt/" + events[i] + "/fmt/json")
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r.Topic, r.Levels[6] = names[i%len(names)], events[i%len(names)]
+				if !judge.Decide(context.Background(), r).Allow {
+					b.Fatal("denied")
+				}
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -14,18 +15,25 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 // Bundle is a checked, compiled set of policies. It is immutable and may be
 // given to several engines.
 type Bundle struct {
 	revision  string
+	files     []revision.File
 	verifiers *entryPoint
 	decisions [policy.ActionAdminister + 1]*entryPoint // by Action; nil where there is no rule
+	words     *words                                   // what covers are probed with
 }
 
 // Revision is the hash of the bundle's files, tests and data included.
 func (b *Bundle) Revision() string { return b.revision }
+
+// Files are what the bundle was made from, by path: for a revision.Book. They
+// may not be changed.
+func (b *Bundle) Files() []revision.File { return slices.Clone(b.files) }
 
 // packageOf names the package that decides an action. Read only.
 var packageOf = map[policy.Action]string{
@@ -72,7 +80,7 @@ func load(ctx context.Context, src *source, schemas fs.FS, report *Report) *Bund
 	}
 	b := compileLive(ctx, src, modules, data, shapes, report)
 	if b != nil {
-		b.revision = src.revision()
+		b.revision, b.files = src.revision(), src.copies()
 	}
 	return b
 }

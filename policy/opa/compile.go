@@ -71,7 +71,7 @@ func compileLive(ctx context.Context, src *source, modules map[string]*ast.Modul
 		return nil
 	}
 
-	b := &Bundle{}
+	b := &Bundle{words: wordsOf(live, data)}
 	store := newStore(data)
 	prepare := func(pkg, rule string) *entryPoint {
 		e, err := newEntryPoint(ctx, c, store, entryRef(pkg, rule))

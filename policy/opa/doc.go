@@ -15,6 +15,28 @@
 //     into an ast.Value, evaluates the entry point of its action, reads the
 //     answer strictly, and remembers it.
 //
+// Bundles come from a folder ([Engine.Watch]), from an archive as OPA builds and
+// signs them ([ReadArchive]; package remote fetches those), or from the book of
+// revisions (package revision), which decides what goes live.
+//
+// # Covers
+//
+// An answer to publish or receive may state by covers which other topics have the
+// same answer. That collapses the topic and nothing else: every other field that
+// the rules can read stays in the key, and a rule that reads input.topic is
+// answered for one spelling of the client at a time. Wildcards cover no empty
+// level, and at the start nothing that begins with $.
+//
+// The word of a policy is not taken for it. A session that publishes one topic
+// never uses covers; the second topic that they reach starts a proof, beside the
+// decisions: a random word and every string constant of the bundle, and what
+// names the asker, in each wildcard position, each evaluated and compared. The
+// whole of it is done once for principals of the same kind, roles and groups; for
+// another one of them, a few random questions. From then on one covered answer of
+// 1024 is evaluated and compared. A contradiction is logged with both answers,
+// counted in [Stats], and ends the use of covers for that revision, whenever it
+// is live. What cannot be settled is not used.
+//
 // # Invariants
 //
 //   - Whatever goes wrong denies, with its own Cause: undefined, malformed,
@@ -25,6 +47,10 @@
 //     field the compiled rules of that action can read. The fields are compared
 //     in full; a hash only finds the candidate. A policy that uses input other
 //     than by constant names is given the whole request as its key.
+//   - A covering answers only after it was proven, under its own generation.
+//   - Rules are given what they can read of a request, no more than InputMax bytes,
+//     and answer within Timeout and OutputMax bytes; beyond, there is a denial with
+//     a cause for each.
 //   - Errors, timeouts and panics are never remembered, nor are answers of rules
 //     that can read the clock unless they say how long they hold.
 //   - No evaluation runs under a lock.

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -23,10 +25,19 @@ type Options struct {
 	Now func() time.Time
 	// Timeout bounds one evaluation; 0: 100 ms.
 	Timeout time.Duration
+	// InputMax bounds what one evaluation is given: bytes of the facts and of the
+	// fields of the request that its rules can read; 0: 256 KiB.
+	InputMax int
+	// OutputMax bounds an answer, in bytes; 0: 64 KiB.
+	OutputMax int
 	// MemoryEntries bounds the answers one Judge remembers; 0: 256.
 	MemoryEntries int
 	// Schemas type the bundles that Watch loads; see Load. nil: not typed.
 	Schemas fs.FS
+	// Offer is given each bundle that Watch loaded, and activates it or not: also
+	// one that is live, when the folder held another one in between. Its error is
+	// logged. nil: what is not live is activated.
+	Offer func(*Bundle) error
 }
 
 // Engine answers from its live bundle. It implements policy.Decider and is safe
@@ -35,8 +46,11 @@ type Engine struct {
 	log           *slog.Logger
 	now           func() time.Time
 	timeout       time.Duration
+	inputMax      int
+	outputMax     int
 	memoryEntries int
 	schemas       fs.FS
+	offer         func(*Bundle) error
 
 	live atomic.Pointer[snapshot]
 
@@ -45,6 +59,7 @@ type Engine struct {
 	idCount  atomic.Uint64
 	judges   atomic.Uint64
 	counters counters
+	checks   checks
 
 	// activating holds back a second Activate until the watchers have heard of
 	// the first. No judge takes it.
@@ -57,18 +72,19 @@ type Engine struct {
 
 var _ policy.Decider = (*Engine)(nil)
 
-// snapshot is a live bundle and its number. It is immutable.
+// snapshot is a live bundle and its number. All but coversOff is immutable.
 type snapshot struct {
 	*Bundle
 	generation policy.Generation
+	coversOff  atomic.Bool // an answer contradicted what covers stated
 }
 
 // New makes an engine without a bundle: everything is denied with
 // CauseUndefined until the first Activate.
 func New(o Options) *Engine {
 	e := &Engine{
-		log: o.Log, now: o.Now, timeout: o.Timeout, memoryEntries: o.MemoryEntries, schemas: o.Schemas,
-		seed: maphash.MakeSeed(),
+		log: o.Log, now: o.Now, timeout: o.Timeout, inputMax: o.InputMax, outputMax: o.OutputMax,
+		memoryEntries: o.MemoryEntries, schemas: o.Schemas, offer: o.Offer, seed: maphash.MakeSeed(),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -78,6 +94,12 @@ func New(o Options) *Engine {
 	}
 	if e.timeout <= 0 {
 		e.timeout = 100 * time.Millisecond
+	}
+	if e.inputMax <= 0 {
+		e.inputMax = 256 << 10
+	}
+	if e.outputMax <= 0 {
+		e.outputMax = 64 << 10
 	}
 	if e.memoryEntries <= 0 {
 		e.memoryEntries = 256
@@ -100,7 +122,8 @@ func (e *Engine) Activate(b *Bundle) policy.Generation {
 	e.activating.Lock()
 	defer e.activating.Unlock()
 
-	next := &snapshot{b, e.live.Load().generation + 1}
+	next := &snapshot{Bundle: b, generation: e.live.Load().generation + 1}
+	next.coversOff.Store(e.checks.distrusts(b.revision))
 	e.live.Store(next)
 	e.log.Info("policy activated", "revision", b.revision, "generation", uint64(next.generation))
 
@@ -136,15 +159,19 @@ func (b *Bundle) entry(a policy.Action) *entryPoint {
 	return b.decisions[a]
 }
 
+// Close ends the checks of covers, which run beside the decisions, and waits for
+// them. The engine still decides afterwards, and takes no covers on trust.
+func (e *Engine) Close() { e.checks.close() }
+
 // Verifiers asks cordon.connect.verifiers. A missing or failing rule is an error.
 func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
 	snap := e.live.Load()
-	facts, err := newConstant(&policy.Facts{Client: c})
-	if err != nil {
-		return nil, refuseVerifiers(err)
-	}
 	request := policy.Request{Action: policy.ActionConnect, Time: e.now()}
-	value, cause, err := e.evaluate(ctx, snap.verifiers, facts.input(&request), request.Time)
+	facts, cause, err := e.newConstant(&policy.Facts{Client: c})
+	var value ast.Value
+	if cause == policy.CauseNone {
+		value, cause, err = e.evaluate(ctx, snap.verifiers, facts.input(&request, readAll), request.Time)
+	}
 	if cause != policy.CauseNone {
 		e.counters.deny(cause)
 		return nil, refuseVerifiers(fmt.Errorf("%s: %w", cause, err))

@@ -67,6 +67,9 @@ func (e *Engine) evaluate(ctx context.Context, entry *entryPoint, input ast.Valu
 	if !ok {
 		return nil, policy.CauseMalformed, fmt.Errorf("%s has a value of type %T", entry.ref, results[0].Expressions[0].Value)
 	}
+	if measureValue(term.Value, e.outputMax) < 0 {
+		return nil, policy.CauseOutputSize, fmt.Errorf("%s has an answer of more than %d bytes", entry.ref, e.outputMax)
+	}
 	return term.Value, policy.CauseNone, nil
 }
 

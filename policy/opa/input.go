@@ -31,11 +31,27 @@ var key = struct {
 type items = [][2]*ast.Term
 
 // constant is the part of input that all requests of one Judge share.
-type constant struct{ items items }
+type constant struct {
+	items items
+	bytes int // about; what counts against the bound of an input
+}
 
-// newConstant converts the facts. It fails only for claims, metadata or
-// organisation data that are no JSON.
-func newConstant(f *policy.Facts) (*constant, error) {
+// newConstant converts the facts, unless they are too large, or their claims,
+// metadata or organisation data are no JSON.
+func (e *Engine) newConstant(f *policy.Facts) (*constant, policy.Cause, error) {
+	left := measureFacts(f, e.inputMax)
+	if left < 0 {
+		return nil, policy.CauseInputSize, errInputSize(e.inputMax)
+	}
+	c, err := convertFacts(f)
+	if err != nil {
+		return nil, policy.CauseError, err
+	}
+	c.bytes = e.inputMax - left
+	return c, policy.CauseNone, nil
+}
+
+func convertFacts(f *policy.Facts) (*constant, error) {
 	var c constant
 	if f == nil {
 		return &c, nil
@@ -121,31 +137,43 @@ func clientTerm(c *policy.Client) *ast.Term {
 	return b.term()
 }
 
-// input is the whole question.
-func (c *constant) input(r *policy.Request) ast.Value {
+// input is the question, but for what nobody can read who gets it.
+func (c *constant) input(r *policy.Request, reads fields) ast.Value {
 	all := make(items, len(c.items), len(c.items)+10)
 	copy(all, c.items)
 	put := func(k, v *ast.Term) { all = append(all, [2]*ast.Term{k, v}) }
 
-	put(key.action, ast.StringTerm(r.Action.String()))
+	put(key.action, ast.InternedTerm(r.Action.String()))
 	switch r.Action {
 	case policy.ActionNone, policy.ActionConnect: // nothing but the facts
 	case policy.ActionPublish, policy.ActionReceive:
-		put(key.topic, ast.StringTerm(r.Topic.String()))
-		put(key.levels, texts(r.Levels))
+		if reads&readTopic != 0 {
+			put(key.topic, ast.StringTerm(r.Topic.String()))
+		}
+		if reads&readLevels != 0 {
+			put(key.levels, texts(r.Levels))
+		}
 		put(key.qos, ast.InternedTerm(int(r.QoS)))
 		put(key.retain, ast.InternedTerm(r.Retain))
-		put(key.size, ast.InternedTerm(r.Size))
-		put(key.will, ast.InternedTerm(r.Will))
-		if p := propertiesTerm(r.Properties); p != nil {
-			put(key.properties, p)
+		if reads&readSize != 0 {
+			put(key.size, ast.InternedTerm(r.Size))
 		}
-		if r.Device != nil {
+		put(key.will, ast.InternedTerm(r.Will))
+		if reads&readProperties != 0 {
+			if p := propertiesTerm(r.Properties); p != nil {
+				put(key.properties, p)
+			}
+		}
+		if reads&readDevice != 0 && r.Device != nil {
 			put(key.device, deviceTerm(r.Device))
 		}
 	case policy.ActionSubscribe:
-		put(key.filter, ast.StringTerm(r.Filter.String()))
-		put(key.levels, texts(r.Levels))
+		if reads&readFilter != 0 {
+			put(key.filter, ast.StringTerm(r.Filter.String()))
+		}
+		if reads&readLevels != 0 {
+			put(key.levels, texts(r.Levels))
+		}
 		put(key.qos, ast.InternedTerm(int(r.QoS)))
 		if r.Share != "" {
 			put(key.share, ast.StringTerm(r.Share))
@@ -153,13 +181,19 @@ func (c *constant) input(r *policy.Request) ast.Value {
 	case policy.ActionAdminister:
 		put(key.method, ast.StringTerm(r.Method))
 		put(key.route, ast.StringTerm(r.Route))
-		target := make(items, 0, len(r.Target))
-		for name, value := range r.Target {
-			target = append(target, [2]*ast.Term{ast.StringTerm(name), ast.StringTerm(value)})
+		if reads&readTarget != 0 {
+			put(key.target, targetTerm(r.Target))
 		}
-		put(key.target, ast.ObjectTerm(target...))
 	}
 	return ast.NewObject(all...)
+}
+
+func targetTerm(values map[string]string) *ast.Term {
+	target := make(items, 0, len(values))
+	for name, value := range values {
+		target = append(target, [2]*ast.Term{ast.StringTerm(name), ast.StringTerm(value)})
+	}
+	return ast.ObjectTerm(target...)
 }
 
 // propertiesTerm is nil when the message has none. User properties are an

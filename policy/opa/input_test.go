@@ -28,11 +28,11 @@ func fullFacts(t *testing.T) *policy.Facts {
 
 func inputJSON(t *testing.T, f *policy.Facts, r *policy.Request) map[string]any {
 	t.Helper()
-	c, err := newConstant(f)
+	c, err := convertFacts(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := ast.JSON(c.input(r))
+	v, err := ast.JSON(c.input(r, readAll))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,17 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 	snap := e.live.Load()
 	entry := snap.entry(r.Action)
 	if entry != nil {
+		count := &e.counters.remembered[j.number%uint64(len(e.counters.remembered))]
+		if d := j.memory.recallLast(e, snap, entry, r); d != nil {
+			count.equal.Add(1)
+			return d
+		}
+		if d := j.recallCovered(snap, entry, r); d != nil { //nolint:contextcheck // a check outlives the question that it came from
+			count.covered.Add(1)
+			return d
+		}
 		if d := j.memory.recall(e, snap, entry, r); d != nil {
-			e.counters.remembered[j.number%uint64(len(e.counters.remembered))].Add(1)
+			count.equal.Add(1)
 			return d
 		}
 	}
@@ -71,6 +80,7 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 	d := &a.Decision
 	if keep && e.live.Load() == snap {
 		j.memory.keep(e, snap, entry, r, d)
+		j.askedBeside(snap, entry, r) //nolint:contextcheck // as above
 	}
 	return d
 }
@@ -81,11 +91,18 @@ func (j *judge) answer(ctx context.Context, entry *entryPoint, r *policy.Request
 		return answer{Decision: policy.Decision{Cause: cause, Detail: err.Error()}}
 	}
 
-	constant, err := j.constantPart()
-	if err != nil {
-		return refuse(policy.CauseError, err), false
+	constant, cause, err := j.constantPart()
+	if cause != policy.CauseNone {
+		return refuse(cause, err), false
 	}
-	value, cause, err := j.engine.evaluate(ctx, entry, constant.input(r), now)
+	reads := readAll
+	if entry != nil {
+		reads = entry.reads
+	}
+	if n, most := constant.bytes+reads.size(r), j.engine.inputMax; n > most {
+		return refuse(policy.CauseInputSize, errInputSize(most)), false
+	}
+	value, cause, err := j.engine.evaluate(ctx, entry, constant.input(r, reads), now)
 	switch cause {
 	case policy.CauseNone:
 		if a, err = decode(r.Action, value); err != nil {
@@ -108,19 +125,19 @@ func (j *judge) answer(ctx context.Context, entry *entryPoint, r *policy.Request
 	return a, !a.hasTTL || a.ttl > 0
 }
 
-func (j *judge) constantPart() (*constant, error) {
+func (j *judge) constantPart() (*constant, policy.Cause, error) {
 	j.constant.Lock()
 	c := j.constant.made.Value()
 	j.constant.Unlock()
 	if c != nil {
-		return c, nil
+		return c, policy.CauseNone, nil
 	}
-	c, err := newConstant(j.facts)
-	if err != nil {
-		return nil, err
+	c, cause, err := j.engine.newConstant(j.facts)
+	if cause != policy.CauseNone {
+		return nil, cause, err
 	}
 	j.constant.Lock()
 	j.constant.made = weak.Make(c)
 	j.constant.Unlock()
-	return c, nil
+	return c, policy.CauseNone, nil
 }

@@ -120,3 +120,9 @@ func subscribeTo(t testing.TB, filter string) *policy.Request {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// fsWith adds a file to a bundle.
+func fsWith(files fstest.MapFS, name, text string) fstest.MapFS {
+	files[name] = &fstest.MapFile{Data: []byte(text)}
+	return files
+}

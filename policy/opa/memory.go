@@ -29,6 +29,11 @@ type memory struct {
 	// one topic over and over. It needs no lock.
 	last [policy.ActionAdminister + 1]atomic.Pointer[remembered]
 
+	// coverings are the answers that state those of other topics. The list is
+	// replaced, under the lock of answers, and never changed.
+	coverings atomic.Pointer[[]*covering]
+	covered   atomic.Uint32 // answers given by them, to find those to check
+
 	answers struct {
 		sync.Mutex
 		generation policy.Generation
@@ -55,10 +60,16 @@ func (m *remembered) holds(e *Engine, r *policy.Request) bool {
 	return now.Before(m.until)
 }
 
-func (m *memory) recall(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
+// recallLast answers what was asked last.
+func (m *memory) recallLast(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
 	if last := m.last[r.Action].Load(); last != nil && last.fits(e, snap, entry, r) {
 		return last.decision
 	}
+	return nil
+}
+
+// recall answers what was asked before.
+func (m *memory) recall(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
 	hash := entry.reads.hash(e.seed, r)
 	m.answers.Lock()
 	found := m.answers.byHash[hash]
@@ -95,6 +106,9 @@ func (m *memory) keep(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Re
 		}
 	}
 	m.answers.byHash[hash] = kept
+	if c := newCovering(kept, entry, r); c != nil {
+		m.coverLocked(e, snap, entry, r, c)
+	}
 	m.last[r.Action].Store(kept)
 }
 
@@ -249,8 +263,11 @@ func (f fields) size(r *policy.Request) int {
 	}
 	if f&readTarget != 0 {
 		for k, v := range r.Target {
-			n += len(k) + len(v)
+			n += 32 + len(k) + len(v)
 		}
+	}
+	if d := r.Device; d != nil && f&readDevice != 0 {
+		n += len(d.Type) + len(d.ID) + sizeOf(d.Groups)
 	}
 	if p := r.Properties; p != nil && f&readProperties != 0 {
 		n += len(p.ContentType) + len(p.ResponseTopic)

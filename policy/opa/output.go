@@ -17,7 +17,8 @@ import (
 // Bounds of an answer.
 const (
 	maxReason   = 1024 // bytes; it goes into an MQTT string
-	maxNames    = 256  // roles, groups, covers
+	maxNames    = 256  // roles, groups
+	maxCovers   = 16   // each is probed, and looked at when a topic is not remembered
 	maxName     = 1024 // bytes of one of them
 	maxTTL      = 10 * 365 * 24 * time.Hour
 	maxRate     = 1e9
@@ -155,12 +156,12 @@ func qosField(a *answer, v ast.Value) error {
 }
 
 func rolesField(a *answer, v ast.Value) (err error) {
-	a.Roles, err = namesOf(v)
+	a.Roles, err = namesOf(v, maxNames)
 	return err
 }
 
 func groupsField(a *answer, v ast.Value) (err error) {
-	a.Groups, err = namesOf(v)
+	a.Groups, err = namesOf(v, maxNames)
 	return err
 }
 
@@ -182,7 +183,7 @@ func shareField(a *answer, v ast.Value) error {
 }
 
 func coversField(a *answer, v ast.Value) error {
-	names, err := namesOf(v)
+	names, err := namesOf(v, maxCovers)
 	if err != nil {
 		return err
 	}
@@ -282,8 +283,8 @@ func each(v ast.Value, most int, visit func(ast.Value) error) error {
 	return list.Iter(func(t *ast.Term) error { return visit(t.Value) })
 }
 
-func namesOf(v ast.Value) (names []string, err error) {
-	err = each(v, maxNames, func(v ast.Value) error {
+func namesOf(v ast.Value, most int) (names []string, err error) {
+	err = each(v, most, func(v ast.Value) error {
 		s, err := textOf(v, maxName)
 		names = append(names, s)
 		return err

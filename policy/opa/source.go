@@ -1,9 +1,6 @@
 package opa
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -12,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 // Bounds of a bundle, checked before a file is read whole.
@@ -140,19 +139,17 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// revision names the content: a hash over the sorted paths and texts.
-func (s *source) revision() string {
-	h := sha256.New()
-	var length [8]byte
-	for _, f := range s.files {
-		for _, part := range [][]byte{[]byte(f.path), f.text} {
-			binary.BigEndian.PutUint64(length[:], uint64(len(part)))
-			h.Write(length[:])
-			h.Write(part)
-		}
+// copies returns the files that count, tests and data included.
+func (s *source) copies() []revision.File {
+	files := make([]revision.File, len(s.files))
+	for i, f := range s.files {
+		files[i] = revision.File{Path: f.path, Text: f.text}
 	}
-	return hex.EncodeToString(h.Sum(nil))[:16]
+	return files
 }
+
+// revision names the content.
+func (s *source) revision() string { return string(revision.Sum(s.copies()).ID()) }
 
 // line is row n of a file, counted from 1; empty when there is none.
 func (s *source) line(name string, n int) string {

@@ -8,8 +8,12 @@ import (
 
 // Stats counts since the engine was made.
 type Stats struct {
-	Evaluations uint64 // of rules, verifiers included
+	Evaluations uint64 // of rules, verifiers and checks of covers included
 	Remembered  uint64 // answers given from memory
+	Covered     uint64 // of these, answers for a topic that another answer covers
+	// CoverMismatches are answers that covers stated and an evaluation
+	// contradicted. Each ends the use of covers for its bundle.
+	CoverMismatches uint64
 	// Denials are evaluations that denied, by cause. Denials given from memory
 	// count as Remembered.
 	Denials map[policy.Cause]uint64
@@ -17,9 +21,15 @@ type Stats struct {
 
 // Stats returns the counts so far.
 func (e *Engine) Stats() Stats {
-	s := Stats{Evaluations: e.counters.evaluations.Load(), Denials: map[policy.Cause]uint64{}}
+	s := Stats{
+		Evaluations:     e.counters.evaluations.Load(),
+		CoverMismatches: e.counters.mismatches.Load(),
+		Denials:         map[policy.Cause]uint64{},
+	}
 	for i := range e.counters.remembered {
-		s.Remembered += e.counters.remembered[i].Load()
+		covered := e.counters.remembered[i].covered.Load()
+		s.Covered += covered
+		s.Remembered += covered + e.counters.remembered[i].equal.Load()
 	}
 	for i, cause := range causes {
 		if n := e.counters.denials[i].Load(); n > 0 {
@@ -33,16 +43,18 @@ func (e *Engine) Stats() Stats {
 var causes = [...]policy.Cause{
 	policy.CausePolicy, policy.CauseUndefined, policy.CauseMalformed,
 	policy.CauseError, policy.CauseTimeout, policy.CausePanic,
+	policy.CauseInputSize, policy.CauseOutputSize,
 }
 
 type counters struct {
 	evaluations atomic.Uint64
+	mismatches  atomic.Uint64
 	denials     [len(causes)]atomic.Uint64
 	// remembered is spread over cache lines: sessions on different processors
 	// count at every message.
 	remembered [16]struct {
-		atomic.Uint64
-		_ [56]byte
+		equal, covered atomic.Uint64
+		_              [48]byte
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // Watch loads the bundle in dir whenever it changes, until ctx ends, and
-// activates it if nothing is wrong with it. It blocks, and returns nil when ctx
+// activates it, or has Options.Offer decide that, if nothing is wrong with it. It blocks, and returns nil when ctx
 // ended. A bundle with problems is logged, one line per problem, and the live
 // one stays. What is live already is not loaded again, so the caller may load
 // the folder itself first. The error is a dir that cannot be watched at all.
@@ -99,7 +99,7 @@ func (w *watch) look(ctx context.Context) {
 	report := &Report{}
 	src := readSource(os.DirFS(w.dir), report)
 	revision := src.revision()
-	if len(report.Problems) == 0 && revision == w.engine.Revision() {
+	if len(report.Problems) == 0 && revision == w.engine.Revision() && w.engine.offer == nil {
 		w.seen = revision
 		return
 	}
@@ -116,7 +116,13 @@ func (w *watch) look(ctx context.Context) {
 		return
 	}
 	LogReport(w.engine.log, report)
-	if bundle != nil && bundle.Revision() != w.engine.Revision() {
+	switch {
+	case bundle == nil:
+	case w.engine.offer != nil:
+		if err := w.engine.offer(bundle); err != nil {
+			w.engine.log.Error("policy not activated", "revision", bundle.Revision(), "err", err)
+		}
+	case bundle.Revision() != w.engine.Revision():
 		w.engine.Activate(bundle)
 	}
 }
