@@ -31,7 +31,7 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 		s.receivedLocked(&w, c, e)
 	case pk.Kind == wire.TypePubrec && !pk.Code.Failed():
 		// Not known here. The client must be able to finish it all the same.
-		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: pk.PacketID, Code: wire.PacketIdentifierNotFound})
+		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: pk.PacketID, Code: wire.PacketIdentifierNotFound}, c)
 	}
 	more := o.resending(c) || (o.waiting() > 0 || len(s.guarded.feeds) > 0) && o.room(c)
 	s.guarded.Unlock()
@@ -39,7 +39,7 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 		c.b.commit(&w, nil)
 	}
 	if more {
-		s.drain(ctx)
+		s.drain(ctx, c)
 	}
 }
 
@@ -48,14 +48,14 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 func (s *session) receivedLocked(w *writes, c *conn, e *entry) {
 	if e.released { // said before
 		if !e.saving {
-			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()}, c)
 		}
 		return
 	}
 	w.drop(s.space, e)
 	e.released, e.msg, e.subs = true, nil, nil // the message itself is not needed again
 	if e.place == 0 {
-		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+		c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()}, c)
 		return
 	}
 	w.saveLocked(s, e)

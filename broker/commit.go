@@ -283,7 +283,7 @@ func (b *Broker) confirmed(saves []save, err error) {
 		release := c != nil && e.released && err == nil && s.guarded.out.inFlight(e)
 		s.guarded.Unlock()
 		if release {
-			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()}, nil)
 		}
 		if wake {
 			c.out.wakeToDrain()
@@ -309,13 +309,13 @@ type ackAfter struct {
 // [MQTT-4.6.0-2], [MQTT-4.6.0-3].
 func (c *conn) answer(w *writes, a ackAfter) {
 	if w.none() && !a.repeats && c.unanswered.Load() == 0 {
-		c.ack(a.Ack)
+		c.ack(a.Ack, c)
 		return
 	}
 	c.unanswered.Add(1)
 	c.b.commit(w, func(err error) {
 		if err == nil {
-			c.ack(a.Ack)
+			c.ack(a.Ack, nil)
 		} else {
 			c.notStored(&a)
 		}
@@ -337,5 +337,5 @@ func (c *conn) notStored(a *ackAfter) {
 	if c.problem {
 		a.ReasonString = policy.CauseStorage.Public()
 	}
-	c.ack(a.Ack)
+	c.ack(a.Ack, nil)
 }

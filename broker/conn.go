@@ -38,9 +38,11 @@ type conn struct {
 
 	keepAlive time.Duration     // read deadline; 0: none
 	whole     bool              // a packet was read since the deadline was set
+	unlimited bool              // there is no deadline, nor will there be one
 	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
 	pub       publication // reused by every PUBLISH
+	touched   []*outbox   // to be flushed before the next read
 
 	// Guarded by out.
 	topicBuf   []byte // scratch of transmit
@@ -76,7 +78,7 @@ const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
 	c := &conn{b: b, nc: nc, problem: true, done: make(chan struct{}), flushed: make(chan struct{})}
-	c.out = newOutbox(nc, b.cfg.WriteStall, &b.budget, c.drain, c.written)
+	c.out = newOutbox(nc.Conn, b.cfg.WriteStall, &b.budget, b.crew.start, c.drain, c.written)
 	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
 }
@@ -92,6 +94,10 @@ func (c *conn) renewDeadline() error {
 	}
 	c.whole = false
 	if c.keepAlive == 0 {
+		if c.unlimited {
+			return nil
+		}
+		c.unlimited = true
 		return c.nc.SetReadDeadline(time.Time{})
 	}
 	return c.nc.SetReadDeadline(time.Now().Add(c.keepAlive))
@@ -101,6 +107,7 @@ var errEnding = errors.New("connection is ending")
 
 func (r *deadlineReader) Read(p []byte) (int, error) {
 	c := r.c
+	c.flushTouched()
 	if c.session != nil {
 		c.out.await(c.session.standing.Load().limits().QueueBytes)
 		if err := c.renewDeadline(); err != nil {
@@ -113,12 +120,23 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	return c.nc.Read(p)
 }
 
+// flushTouched sends what this connection's packets put into outboxes, its own
+// among them, as far as that needs no waiting.
+func (c *conn) flushTouched() {
+	for i, o := range c.touched {
+		o.flushDirect()
+		c.touched[i] = nil
+	}
+	c.touched = c.touched[:0]
+}
+
 // serve runs the connection. A panic below costs this connection alone: the
 // listener recovers it, after the clean-up here.
 func (c *conn) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer func() {
 		cancel()
+		c.flushTouched()
 		c.end(ending{code: wire.UnspecifiedError, will: willFires}) // nothing, unless it panicked
 		c.detach()
 		<-c.flushed
@@ -132,7 +150,7 @@ func (c *conn) serve() {
 // drain sends what the session owes; a flusher calls it.
 func (c *conn) drain() {
 	if s := c.session; s != nil {
-		s.drain(context.Background())
+		s.drain(context.Background(), nil)
 	}
 }
 
@@ -188,12 +206,14 @@ func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 	case *wire.Ack:
 		c.handleAck(ctx, pk)
 	case *wire.Subscribe:
+		c.flushTouched()
 		c.b.crew.do(func() { c.handleSubscribe(ctx, pk) })
 	case *wire.Unsubscribe:
+		c.flushTouched()
 		c.handleUnsubscribe(ctx, pk)
 	case *wire.Pingreq:
 		if buf, ok := c.out.begin(0); ok {
-			c.out.commit(wire.AppendPingresp(buf))
+			c.out.commit(wire.AppendPingresp(buf), c)
 		}
 	case *wire.Disconnect:
 		c.handleDisconnect(pk)
@@ -225,7 +245,7 @@ func (c *conn) readFailed(err error, connected bool) {
 		}
 		c.b.logRefusal(c.org(), c.client.ID, &refusal{action: policy.ActionNone, cause: policy.CauseProtocol, code: bad.Code, detail: bad.Error()})
 		if buf, ok := c.out.begin(0); ok {
-			c.out.commit(wire.AppendRefusal(buf, c.version, connected, bad))
+			c.out.commit(wire.AppendRefusal(buf, c.version, connected, bad), nil)
 		}
 		c.end(ending{cause: policy.CauseProtocol, will: willFires, quiet: true})
 	case errors.Is(err, os.ErrDeadlineExceeded) && connected:
@@ -264,7 +284,7 @@ func (c *conn) end(e ending) {
 			if d.ReasonString == "" && e.cause != policy.CauseNone {
 				d.ReasonString = e.cause.Public()
 			}
-			c.out.commit(wire.AppendDisconnect(buf, c.version, &d))
+			c.out.commit(wire.AppendDisconnect(buf, c.version, &d), nil)
 		}
 	}
 	c.out.end()

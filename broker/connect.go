@@ -154,7 +154,7 @@ func (c *conn) refuseConnect(r *refusal) {
 	c.b.logRefusal(c.org(), c.client.ID, r)
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Connack{Code: r.reasonCode(), ReasonString: r.publicReason(), MaxSize: c.maxOut}
-		c.out.commit(wire.AppendConnack(buf, c.version, &ack))
+		c.out.commit(wire.AppendConnack(buf, c.version, &ack), nil)
 	}
 	c.end(ending{cause: r.cause, will: willNever, quiet: true})
 }

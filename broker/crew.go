@@ -44,6 +44,9 @@ func (w *crew) do(f func()) {
 	}
 }
 
+// start runs f on another goroutine and does not wait.
+func (w *crew) start(f func()) { w.hand() <- f }
+
 // hand is where somebody waits for a job.
 func (w *crew) hand() chan<- func() {
 	w.guarded.Lock()

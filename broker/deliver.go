@@ -140,7 +140,7 @@ func (b *Broker) deliver(ctx context.Context, t *target, p *publication) bool {
 		return false
 	}
 	if out.qos == 0 {
-		return c.transmit(&out, p.payload, p.props, 0, p.retainedFlag(out.asIs), false) != unsent
+		return c.transmit(p.payer, &out, p.payload, p.props, 0, p.retainedFlag(out.asIs), false) != unsent
 	}
 	return s.sendOrQueue(&out, t.subs, p, p.retainedFlag(out.asIs))
 }
@@ -169,7 +169,7 @@ func (s *session) sendOrQueue(out *cleared, subs []*subscription, p *publication
 	}
 	o.number(e)
 	o.send(e, c)
-	if c.transmit(out, e.msg.payload, e.msg.props, e.id(), retain, false) == oversize {
+	if c.transmit(p.payer, out, e.msg.payload, e.msg.props, e.id(), retain, false) == oversize {
 		o.remove(e) // as if it had been sent and acknowledged [MQTT-3.1.2-25]
 		return true
 	}
@@ -199,7 +199,7 @@ func (s *session) keep(ctx context.Context, w *writes, e *entry) bool {
 	online := s.conn.Load() != nil
 	s.guarded.Unlock()
 	if kept && online {
-		s.drain(ctx)
+		s.drain(ctx, nil)
 	}
 	return kept
 }
@@ -233,15 +233,17 @@ func (s *session) pushLocked(w *writes, e *entry) bool {
 // drain sends what is due: first, after a resume, what was in flight, then what
 // waits, as far as the window allows. Each message passes clear again. Whatever
 // is dropped on the way gives its place in the store back.
-func (s *session) drain(ctx context.Context) {
+//
+// via is the connection whose goroutine this is, if it is its own; see outbox.
+func (s *session) drain(ctx context.Context, via *conn) {
 	var w writes
-	s.drainInto(ctx, &w)
+	s.drainInto(ctx, via, &w)
 	if !w.none() {
 		s.space.b.commit(&w, nil)
 	}
 }
 
-func (s *session) drainInto(ctx context.Context, w *writes) {
+func (s *session) drainInto(ctx context.Context, via *conn, w *writes) {
 	s.guarded.Lock()
 	defer s.guarded.Unlock()
 	o := &s.guarded.out
@@ -258,7 +260,7 @@ func (s *session) drainInto(ctx context.Context, w *writes) {
 			if before >= o.window && !e.released { // [MQTT-3.3.4-9]
 				break
 			}
-			s.resendLocked(ctx, w, c, e)
+			s.resendLocked(ctx, via, w, c, e)
 			continue
 		}
 		if !o.room(c) || o.waiting() > 0 && o.first().unsafe() {
@@ -266,7 +268,7 @@ func (s *session) drainInto(ctx context.Context, w *writes) {
 		}
 		switch {
 		case o.waiting() > 0:
-			s.sendNextLocked(ctx, w, c)
+			s.sendNextLocked(ctx, via, w, c)
 			continue
 		case len(s.guarded.feeds) == 0:
 		case c.out.busy():
@@ -285,11 +287,11 @@ func (s *session) drainInto(ctx context.Context, w *writes) {
 
 // resendLocked sends a message in flight again on c: PUBREL if it was received
 // already, else the PUBLISH with DUP, if it may still be had [MQTT-4.4.0-1].
-func (s *session) resendLocked(ctx context.Context, w *writes, c *conn, e *entry) {
+func (s *session) resendLocked(ctx context.Context, via *conn, w *writes, c *conn, e *entry) {
 	e.conn = c
 	if e.released {
 		if !e.saving { // else it is sent once that is stored
-			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()})
+			c.ack(wire.Ack{Kind: wire.TypePubrel, PacketID: e.id()}, via)
 		}
 		return
 	}
@@ -307,14 +309,14 @@ func (s *session) resendLocked(ctx context.Context, w *writes, c *conn, e *entry
 		return
 	}
 	out.qos = e.qos // the QoS of a packet ID does not change under way
-	if c.transmit(&out, e.msg.payload, e.msg.props, e.id(), e.retain, true) == oversize {
+	if c.transmit(via, &out, e.msg.payload, e.msg.props, e.id(), e.retain, true) == oversize {
 		o.remove(e)
 		w.removeLocked(s, e)
 	}
 }
 
 // sendNextLocked sends the oldest waiting message, if it may still be had.
-func (s *session) sendNextLocked(ctx context.Context, w *writes, c *conn) {
+func (s *session) sendNextLocked(ctx context.Context, via *conn, w *writes, c *conn) {
 	o := &s.guarded.out
 	e := o.pop()
 	if e.failed {
@@ -333,7 +335,7 @@ func (s *session) sendNextLocked(ctx context.Context, w *writes, c *conn) {
 	}
 	out.qos = e.qos
 	o.send(e, c)
-	if c.transmit(&out, e.msg.payload, e.msg.props, e.id(), e.retain, e.resumed) == oversize {
+	if c.transmit(via, &out, e.msg.payload, e.msg.props, e.id(), e.retain, e.resumed) == oversize {
 		o.remove(e)
 		w.removeLocked(s, e)
 	}
@@ -363,8 +365,9 @@ const (
 
 // transmit encodes one cleared message into the connection's outbox. A QoS 0
 // message that finds more waiting than the session's limit is dropped; the
-// others are bounded by the window.
-func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) sending {
+// others are bounded by the window. via is the connection whose goroutine this
+// is, or nil.
+func (c *conn) transmit(via *conn, out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) sending {
 	pk := wire.Publish{
 		Payload: payload, PacketID: id, QoS: out.qos, Retain: retain, Dup: dup, SubscriptionIDs: out.ids,
 	}
@@ -388,7 +391,7 @@ func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishPropert
 	c.topicBuf = append(c.topicBuf[:0], out.name.String()...)
 	pk.Topic = c.topicBuf
 	if c.maxOut > 0 && wire.SizePublish(c.version, &pk)+aliasBytes > int(c.maxOut) {
-		c.out.commit(buf)
+		c.out.commit(buf, via)
 		if id != 0 {
 			c.b.log.Warn("message too large for its receiver", "org", c.space.key.org, "client", string(c.client.ID),
 				"reason", string(policy.CausePayloadSize))
@@ -402,7 +405,7 @@ func (c *conn) transmit(out *cleared, payload []byte, props *wire.PublishPropert
 		}
 	}
 	c.b.stats.deliveriesOut.Add(1)
-	c.out.commit(wire.AppendPublish(buf, c.version, &pk))
+	c.out.commit(wire.AppendPublish(buf, c.version, &pk), via)
 	return sent
 }
 

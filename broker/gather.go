@@ -12,15 +12,16 @@ type target struct {
 	group   *group     // a shared subscription; then all else is chosen per message
 }
 
-// targets returns who receives what in names, from memory while the index has
-// not changed.
+// targets returns who receives what in names, from memory while nothing
+// that concerns it has changed.
 func (sp *space) targets(in *inbound) []target {
-	generation := sp.generation()
-	if in.hasTargets && in.targetsAt == generation {
+	now := sp.generation()
+	if in.hasTargets && (in.targetsAt == now || !sp.changed(in.targetsAt, now, in.routed)) {
+		in.targetsAt = now
 		return in.targets
 	}
 	in.targets = gather(sp, in.routed)
-	in.targetsAt, in.hasTargets = generation, true
+	in.targetsAt, in.hasTargets = now, true
 	return in.targets
 }
 

@@ -103,6 +103,11 @@ const quotaShare = 16
 // connection is not read from until there is room again, and its keep-alive
 // does not run meanwhile, because only a read starts it.
 func (c *conn) charge(ctx context.Context, p *publication) *refusal {
+	messages, bytes := c.usage.messages.Load(), c.usage.bytes.Load()
+	if messages == nil && bytes == nil && c.prepaid > 0 {
+		c.prepaid--
+		return nil
+	}
 	now := time.Now()
 	var taken []*rate.Reservation
 	take := func(l *rate.Limiter, n int) time.Duration {
@@ -117,7 +122,7 @@ func (c *conn) charge(ctx context.Context, p *publication) *refusal {
 		return r.DelayFrom(now)
 	}
 	cause := policy.CauseLimit
-	wait := max(take(c.usage.messages.Load(), 1), take(c.usage.bytes.Load(), len(p.payload)))
+	wait := max(take(messages, 1), take(bytes, len(p.payload)))
 	if c.prepaid == 0 {
 		if quota := take(c.space.rate(ctx), quotaShare); quota > wait {
 			cause, wait = policy.CauseQuota, quota
@@ -136,6 +141,7 @@ func (c *conn) charge(ctx context.Context, p *publication) *refusal {
 		return c.tooFast(p, cause)
 	}
 	c.prepaid = max(0, c.prepaid-1)
+	c.flushTouched()
 	pause := time.NewTimer(wait)
 	defer pause.Stop()
 	select {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,15 +23,19 @@ type outbox struct {
 		sync.Mutex
 		buf      []byte
 		spare    []byte
-		counted  int  // bytes that the budget knows of
-		writing  int  // bytes taken by the flusher and not yet written
-		held     bool // what is here waits for the store
-		due      bool // the session may send more
-		flushing bool // a flusher is at work, or about to be
-		ended    bool // nothing more is accepted; what is here is still written
+		counted  int    // bytes that the budget knows of
+		writing  int    // bytes taken by the flusher and not yet written
+		held     bool   // what is here waits for the store
+		due      bool   // the session may send more
+		flushing bool   // a flusher is at work, or about to be
+		via      *conn  // flushes it before it reads on; nil: nobody but a flusher
+		rest     []byte // what a direct write left over
+		ended    bool   // nothing more is accepted; what is here is still written
 	}
 	to      deadliner
-	written sync.Cond // a write is done
+	direct  *direct      // nil: there is none
+	start   func(func()) // runs a flusher
+	written sync.Cond    // a write is done
 }
 
 // Buffers that an outbox keeps, in bytes: a burst must not cost memory for the
@@ -53,10 +58,10 @@ type deadliner interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// newOutbox makes an outbox that writes to w. Each of its flushers may call
-// drain; the last one calls finish, with the error that ended it.
-func newOutbox(w deadliner, stall time.Duration, b *budget, drain func(), finish func(error)) *outbox {
-	o := &outbox{to: w, stall: stall, budget: b, drain: drain, finish: finish}
+// newOutbox makes an outbox that writes to c, by flushers that start runs. Each
+// may call drain; the last one calls finish, with the error that ended it.
+func newOutbox(c net.Conn, stall time.Duration, b *budget, start func(func()), drain func(), finish func(error)) *outbox {
+	o := &outbox{to: c, direct: newDirect(c), stall: stall, budget: b, start: start, drain: drain, finish: finish}
 	o.written.L = &o.guarded.Mutex
 	return o
 }
@@ -74,14 +79,59 @@ func (o *outbox) begin(limit int) ([]byte, bool) {
 	return o.guarded.buf, true
 }
 
-// commit takes the buffer back, unlocks, and sees that it is written.
-func (o *outbox) commit(buf []byte) {
-	o.guarded.buf = buf
+// commit takes the buffer back, unlocks, and sees that it is written: by via,
+// the connection whose own goroutine this is, before it reads on, or else, and
+// where via is nil, by a flusher.
+func (o *outbox) commit(buf []byte, via *conn) {
+	g := &o.guarded
+	g.buf = buf
 	o.countLocked()
+	if via != nil && o.direct != nil && !g.flushing && !g.held && len(buf) < busyBuffer {
+		known := g.via == via
+		g.via = via
+		g.Unlock()
+		if !known {
+			via.touched = append(via.touched, o)
+		}
+		return
+	}
 	start := len(buf) > 0 && o.startLocked()
-	o.guarded.Unlock()
+	g.Unlock()
 	if start {
-		go o.flush()
+		o.start(o.flush)
+	}
+}
+
+// flushDirect writes what is here without waiting. What the socket does not take
+// is left to a flusher.
+func (o *outbox) flushDirect() {
+	g := &o.guarded
+	g.Lock()
+	g.via = nil
+	if g.flushing || g.held || len(g.buf) == 0 {
+		g.Unlock()
+		return
+	}
+	full := g.buf
+	g.buf, g.spare, g.flushing, g.writing = g.spare[:0], nil, true, len(full)
+	g.Unlock()
+
+	n := o.direct.write(full)
+
+	g.Lock()
+	g.writing = 0
+	if n < len(full) {
+		g.rest, g.writing = full[n:], len(full)-n
+	} else if cap(full) <= keepIdle {
+		g.spare = full[:0]
+	}
+	more := n < len(full) || len(g.buf) > 0 || g.due || g.ended
+	g.flushing = more
+	o.countLocked()
+	g.Unlock()
+	o.written.Broadcast()
+	if more {
+		o.start(o.flush)
 	}
 }
 
@@ -117,7 +167,7 @@ func (o *outbox) release() {
 	start := (len(o.guarded.buf) > 0 || o.guarded.due) && o.startLocked()
 	o.guarded.Unlock()
 	if start {
-		go o.flush()
+		o.start(o.flush)
 	}
 }
 
@@ -139,7 +189,7 @@ func (o *outbox) wakeToDrain() {
 	start := !o.guarded.ended && o.startLocked()
 	o.guarded.Unlock()
 	if start {
-		go o.flush()
+		o.start(o.flush)
 	}
 }
 
@@ -164,7 +214,7 @@ func (o *outbox) end() {
 	o.guarded.Unlock()
 	o.written.Broadcast()
 	if start {
-		go o.flush()
+		o.start(o.flush)
 	}
 }
 
@@ -201,10 +251,15 @@ func (o *outbox) flush() {
 // next takes what is to be written, or says that the session is to be drained,
 // or that this flusher is done.
 func (o *outbox) next() (full []byte, due, done bool) {
-	o.guarded.Lock()
-	o.guarded.writing = 0
-	o.written.Broadcast()
 	g := &o.guarded
+	g.Lock()
+	if g.rest != nil {
+		full, g.rest = g.rest, nil
+		g.Unlock()
+		return full, false, false
+	}
+	g.writing = 0
+	o.written.Broadcast()
 	idle := len(g.buf) == 0 || g.held && !g.ended
 	switch {
 	case g.due && !(g.held && !g.ended) && len(g.buf) < busyBuffer:
@@ -229,6 +284,9 @@ func (o *outbox) next() (full []byte, due, done bool) {
 		g.spare = nil
 	}
 	o.countLocked()
+	if o.direct != nil {
+		_ = o.to.SetWriteDeadline(time.Time{}) // or a direct write would find it passed
+	}
 	g.flushing = false
 	g.Unlock()
 	return nil, false, true
@@ -266,7 +324,7 @@ func (o *outbox) fail(err error) {
 // close gives the memory back and tells the owner.
 func (o *outbox) close(err error) {
 	o.guarded.Lock()
-	o.guarded.buf, o.guarded.spare = nil, nil
+	o.guarded.buf, o.guarded.spare, o.guarded.rest = nil, nil, nil
 	o.countLocked()
 	o.guarded.Unlock()
 	o.finish(err)

@@ -50,7 +50,7 @@ type inbound struct {
 	err      error // the mounts do not allow it
 
 	targets    []target
-	targetsAt  uint64 // generation of the index
+	targetsAt  generation
 	hasTargets bool
 
 	device      *policy.Device
@@ -121,10 +121,11 @@ func (c *conn) acknowledge(pk *wire.Publish, p *publication) {
 	}
 }
 
-func (c *conn) ack(a wire.Ack) {
+// ack sends an acknowledgement. via is c where its own goroutine does, else nil.
+func (c *conn) ack(a wire.Ack, via *conn) {
 	if buf, ok := c.out.begin(0); ok {
 		a.MaxSize = c.maxOut
-		c.out.commit(wire.AppendAck(buf, c.version, a))
+		c.out.commit(wire.AppendAck(buf, c.version, a), via)
 	}
 }
 

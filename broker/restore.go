@@ -255,8 +255,18 @@ func (r *restoring) entry(key store.Key, value []byte) error {
 	if uint64(e.id()) != slot {
 		return durable.ErrDamaged
 	}
+	for _, sub := range s.guarded.subs {
+		if slices.Contains(record.Subs, sub.number) {
+			e.subs = append(e.subs, sub)
+		}
+	}
 	switch {
 	case record.Released:
+	case len(e.subs) == 0:
+		// Nobody is subscribed to it any more, so it will not be sent; and the number
+		// of a subscription that is gone may be given to another one.
+		s.guarded.out.next = max(s.guarded.out.next, e.seq+1)
+		return errDrop
 	case record.Message != nil:
 		e.msg = restoredMessage(record.Message)
 	default:
@@ -265,11 +275,6 @@ func (r *restoring) entry(key store.Key, value []byte) error {
 		}
 		e.body = e.msg.shared.Load()
 		e.body.refs.Add(1)
-	}
-	for _, sub := range s.guarded.subs {
-		if slices.Contains(record.Subs, sub.number) {
-			e.subs = append(e.subs, sub)
-		}
 	}
 	o := &s.guarded.out
 	o.next = max(o.next, e.seq+1)

@@ -152,7 +152,7 @@ func (b *Broker) sendRetained(ctx context.Context, sub *subscription) {
 	s.guarded.Lock()
 	s.guarded.feeds = append(s.guarded.feeds, feed{sub, found})
 	s.guarded.Unlock()
-	s.drain(ctx)
+	s.drain(ctx, nil)
 }
 
 // feedLocked takes the next retained message from the first feed and delivers

@@ -20,7 +20,8 @@ type session struct {
 
 	// connectMu serialises what changes the standing: attach, rejudge, subscribe
 	// and the end. Policies are asked while it is held, and nothing that delivers
-	// waits for it unless its own answer is stale.
+	// waits for it unless its own answer is stale. What such a change stores is
+	// submitted before it is released, so that the store sees them in their order.
 	connectMu sync.Mutex
 	standing  atomic.Pointer[standing]
 
@@ -84,9 +85,6 @@ type takeover struct {
 func (t *takeover) finish(ctx context.Context, c *conn) {
 	c.b.log.Info("connected", "org", t.s.space.key.org, "client", string(t.s.key.client),
 		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", t.resumed)
-	if !t.writes.none() {
-		c.b.commit(&t.writes, c.establish)
-	}
 	if t.old != nil {
 		// [MQTT-3.1.4-3]; its will is seen to here.
 		t.old.end(ending{code: wire.SessionTakenOver, will: willNever, linger: revokeLinger})
@@ -99,7 +97,7 @@ func (t *takeover) finish(ctx context.Context, c *conn) {
 	// A change or an activation since this connection was judged did not find its
 	// session yet.
 	t.s.rejudge(ctx, t.s.space.b.changes.Load() != c.changes)
-	t.s.drain(ctx)
+	t.s.drain(ctx, nil)
 }
 
 // establish lets CONNACK leave: what it promises is stored. It runs on the
@@ -119,9 +117,15 @@ func (c *conn) establish(err error) {
 // attach is one try. It answers nothing at all when the session ended meanwhile.
 func (s *session) attach(ctx context.Context, c *conn, st *standing, pk *wire.Connect, w *will, assigned string) (*takeover, *refusal) {
 	t := &takeover{s: s}
+	s.connectMu.Lock()
+	defer s.connectMu.Unlock()
 	took, r := s.attachInto(ctx, t, c, st, pk, w, assigned)
-	if took == nil && !t.writes.none() { // it did not come to that: no CONNACK waits for it
+	switch {
+	case t.writes.none():
+	case took == nil: // it did not come to that: no CONNACK waits for it
 		c.b.commit(&t.writes, nil)
+	default:
+		c.b.commit(&t.writes, c.establish)
 	}
 	return took, r
 }
@@ -132,8 +136,6 @@ func (s *session) attachInto(ctx context.Context, t *takeover, c *conn, st *stan
 	if err != nil {
 		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseStorage, detail: err.Error()}
 	}
-	s.connectMu.Lock()
-	defer s.connectMu.Unlock()
 	before := s.standing.Load()
 	if s.isDead() {
 		return nil, nil
@@ -184,7 +186,7 @@ func (s *session) attachInto(ctx context.Context, t *takeover, c *conn, st *stan
 		c.out.hold() // until that is stored
 	}
 	if buf, ok := c.out.begin(0); ok { // first in the outbox: nobody delivers before conn is stored
-		c.out.commit(wire.AppendConnack(buf, c.version, ack))
+		c.out.commit(wire.AppendConnack(buf, c.version, ack), nil)
 	}
 	c.established.Store(true)
 	s.conn.Store(c)
@@ -201,15 +203,18 @@ func (s *session) kept() bool {
 
 // detach takes c off the session, unless another connection took it over.
 func (s *session) detach(c *conn, fate willFate) {
+	s.connectMu.Lock()
 	s.guarded.Lock()
 	if s.conn.Load() != c {
 		s.guarded.Unlock()
+		s.connectMu.Unlock()
 		return
 	}
 	s.conn.Store(nil)
 	defer s.space.b.log.Info("disconnected", "org", s.space.key.org, "client", string(s.key.client))
 	if s.guarded.dead {
 		s.guarded.Unlock()
+		s.connectMu.Unlock()
 		return
 	}
 	var wr writes
@@ -245,6 +250,7 @@ func (s *session) detach(c *conn, fate willFate) {
 	if !wr.none() {
 		s.space.b.commit(&wr, nil)
 	}
+	s.connectMu.Unlock()
 	s.handOver(context.Background(), owed, true)
 
 	if w != nil && wait == 0 {
@@ -275,10 +281,10 @@ func (s *session) endIfOffline() {
 	if s.conn.Load() == nil {
 		s.endLocked(&w)
 	}
-	s.connectMu.Unlock()
 	if !w.none() {
 		s.space.b.commit(&w, nil)
 	}
+	s.connectMu.Unlock()
 }
 
 // purge ends the session whatever its state, and its connection with it: its
@@ -294,10 +300,10 @@ func (s *session) purge(e ending) {
 		c.end(e)
 	}
 	s.endLocked(&w)
-	s.connectMu.Unlock()
 	if !w.none() {
 		s.space.b.commit(&w, nil)
 	}
+	s.connectMu.Unlock()
 }
 
 // endLocked removes everything the session has; connectMu is held.

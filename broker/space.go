@@ -10,6 +10,7 @@ import (
 	"github.com/cordon-mq/cordon/broker/durable"
 	"github.com/cordon-mq/cordon/broker/route"
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/topic"
 )
 
 // spaceKey tells an organisation from a namesake created after its deletion.
@@ -92,8 +93,18 @@ func (sp *space) remove(sub *subscription) {
 // subscriptions is how many there are in the organisation.
 func (sp *space) subscriptions() int { return sp.index.Len() + int(sp.groups.count.Load()) }
 
-// generation changes with what gather finds: both parts only ever grow.
-func (sp *space) generation() uint64 { return sp.index.Generation() + sp.shared.Generation() }
+// generation changes with what gather finds.
+type generation struct{ index, shared uint64 }
+
+func (sp *space) generation() generation {
+	return generation{sp.index.Generation(), sp.shared.Generation()}
+}
+
+// changed reports whether what gather finds for a name may have changed between
+// two generations.
+func (sp *space) changed(since, now generation, name topic.RoutedName) bool {
+	return sp.index.Changed(since.index, now.index, name) || sp.shared.Changed(since.shared, now.shared, name)
+}
 
 // limits returns the organisation's quotas, from the registry after a change.
 // Without an answer from there nothing new is accepted.

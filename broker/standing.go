@@ -105,6 +105,8 @@ func (s *session) current(ctx context.Context) *standing {
 // allowed. Without force it does nothing for a session that is up to date.
 func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	var w writes
+	s.connectMu.Lock()
+	defer s.connectMu.Unlock()
 	st := s.rejudgeInto(ctx, &w, force)
 	if !w.none() {
 		s.space.b.commit(&w, nil)
@@ -112,10 +114,9 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	return st
 }
 
+// rejudgeInto is rejudge with connectMu held.
 func (s *session) rejudgeInto(ctx context.Context, w *writes, force bool) *standing {
 	b := s.space.b
-	s.connectMu.Lock()
-	defer s.connectMu.Unlock()
 	old := s.standing.Load()
 	if s.isDead() || !force && old.generation == b.decider.Generation() {
 		return old

@@ -92,7 +92,7 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	}
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Suback{PacketID: pk.PacketID, Codes: codes, ReasonString: reason, MaxSize: c.maxOut}
-		c.out.commit(wire.AppendSuback(buf, c.version, &ack))
+		c.out.commit(wire.AppendSuback(buf, c.version, &ack), nil)
 	}
 	s.schedule()
 	for _, g := range fresh {
@@ -245,7 +245,7 @@ func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 	}
 	if buf, ok := c.out.begin(0); ok {
 		ack := wire.Unsuback{PacketID: pk.PacketID, Codes: codes, MaxSize: c.maxOut}
-		c.out.commit(wire.AppendUnsuback(buf, c.version, &ack))
+		c.out.commit(wire.AppendUnsuback(buf, c.version, &ack), nil)
 	}
 }
 

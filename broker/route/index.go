@@ -13,6 +13,7 @@ import (
 // value is empty and ready.
 type Index[S comparable] struct {
 	generation atomic.Uint64
+	changes    changes
 
 	guarded struct {
 		sync.RWMutex
@@ -53,7 +54,7 @@ func (x *Index[S]) Add(f topic.RoutedFilter, s S) bool {
 	}
 	*list = append(*list, s)
 	x.guarded.count++
-	x.generation.Add(1)
+	x.changedLocked(f)
 	return true
 }
 
@@ -65,7 +66,7 @@ func (x *Index[S]) Remove(f topic.RoutedFilter, s S) bool {
 		return false
 	}
 	x.guarded.count--
-	x.generation.Add(1)
+	x.changedLocked(f)
 	return true
 }
 
@@ -87,6 +88,12 @@ func (x *Index[S]) Len() int {
 // Generation changes with every Add and Remove that changed something. Read it
 // before Match to know how long the result holds.
 func (x *Index[S]) Generation() uint64 { return x.generation.Load() }
+
+// changedLocked begins the generation that a change of f makes.
+func (x *Index[S]) changedLocked(f topic.RoutedFilter) {
+	x.changes.note(x.generation.Load()+1, f)
+	x.generation.Add(1)
+}
 
 func (n *node[S]) child(level string, create bool) *node[S] {
 	if level == "+" {
