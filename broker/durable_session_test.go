@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/store"
+	"github.com/cordon-mq/cordon/broker/store/memstore"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/broker/wire/wiretest"
 )
@@ -20,7 +21,10 @@ func eachEndInABubble(t *testing.T, r rules, test func(s scene, end ending)) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, bundle)
-				test(scene{t, w, w.org("acme01"), wire.V5}, end)
+				test(scene{t, w, w.org("acme01"), wire.V5}, func(w *world) *memstore.Disk {
+					synctest.Wait() // the end of connections is stored
+					return end(w)
+				})
 			})
 		})
 	}

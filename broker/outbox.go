@@ -21,6 +21,8 @@ type outbox struct {
 
 	guarded struct {
 		sync.Mutex
+		full     [][]byte // chunks that are written first: a backlog never moves in memory
+		behind   int      // bytes in full
 		buf      []byte
 		spare    []byte
 		counted  int    // bytes that the budget knows of
@@ -45,12 +47,15 @@ const (
 	keepIdle   = 4 << 10
 )
 
-// busyBuffer is how many bytes wait in an outbox that takes only what is urgent.
-const busyBuffer = 64 << 10
+// chunk is how many bytes a buffer takes before another is begun, and how many
+// wait in an outbox that takes only what is urgent. It bounds one write, so that
+// the deadline measures progress and not the length of the backlog.
+const chunk = 64 << 10
 
-// writeChunk bounds one write, so that the deadline measures progress and not
-// the length of the backlog.
-const writeChunk = 64 << 10
+// backlog is how many bytes may wait for a reader that is behind before QoS 0
+// messages to it are dropped, and before it is not read from: megabytes more
+// would not save one that has stopped, and there may be many.
+const backlog = 1 << 20
 
 // deadliner is the part of net.Conn a flusher needs.
 type deadliner interface {
@@ -72,11 +77,16 @@ func newOutbox(c net.Conn, stall time.Duration, b *budget, start func(func()), d
 // short for all connections together, less than limit may wait.
 func (o *outbox) begin(limit int) ([]byte, bool) {
 	o.guarded.Lock()
-	if o.guarded.ended || limit > 0 && len(o.guarded.buf)+o.guarded.writing > o.budget.most(limit) {
+	if o.guarded.ended || limit > 0 && o.waitingLocked() > o.budget.most(min(limit, backlog)) {
 		o.guarded.Unlock()
 		return nil, false
 	}
 	return o.guarded.buf, true
+}
+
+// waitingLocked is how many bytes are not written yet.
+func (o *outbox) waitingLocked() int {
+	return o.guarded.behind + len(o.guarded.buf) + o.guarded.writing
 }
 
 // commit takes the buffer back, unlocks, and sees that it is written: by via,
@@ -85,8 +95,11 @@ func (o *outbox) begin(limit int) ([]byte, bool) {
 func (o *outbox) commit(buf []byte, via *conn) {
 	g := &o.guarded
 	g.buf = buf
+	if len(buf) >= chunk {
+		g.full, g.behind, g.buf = append(g.full, buf), g.behind+len(buf), make([]byte, 0, chunk)
+	}
 	o.countLocked()
-	if via != nil && o.direct != nil && !g.flushing && !g.held && len(buf) < busyBuffer {
+	if via != nil && o.direct != nil && !g.flushing && !g.held && g.behind == 0 {
 		known := g.via == via
 		g.via = via
 		g.Unlock()
@@ -108,7 +121,7 @@ func (o *outbox) flushDirect() {
 	g := &o.guarded
 	g.Lock()
 	g.via = nil
-	if g.flushing || g.held || len(g.buf) == 0 {
+	if g.flushing || g.held || len(g.buf) == 0 || g.behind > 0 {
 		g.Unlock()
 		return
 	}
@@ -125,7 +138,7 @@ func (o *outbox) flushDirect() {
 	} else if cap(full) <= keepIdle {
 		g.spare = full[:0]
 	}
-	more := n < len(full) || len(g.buf) > 0 || g.due || g.ended
+	more := n < len(full) || g.behind+len(g.buf) > 0 || g.due || g.ended
 	g.flushing = more
 	o.countLocked()
 	g.Unlock()
@@ -137,7 +150,7 @@ func (o *outbox) flushDirect() {
 
 // countLocked tells the budget how much memory is used now.
 func (o *outbox) countLocked() {
-	used := cap(o.guarded.buf) + cap(o.guarded.spare) + o.guarded.writing
+	used := cap(o.guarded.buf) + cap(o.guarded.spare) + o.guarded.behind + o.guarded.writing
 	if used != o.guarded.counted {
 		o.budget.add(used - o.guarded.counted)
 		o.guarded.counted = used
@@ -164,7 +177,7 @@ func (o *outbox) hold() {
 func (o *outbox) release() {
 	o.guarded.Lock()
 	o.guarded.held = false
-	start := (len(o.guarded.buf) > 0 || o.guarded.due) && o.startLocked()
+	start := (o.guarded.behind+len(o.guarded.buf) > 0 || o.guarded.due) && o.startLocked()
 	o.guarded.Unlock()
 	if start {
 		o.start(o.flush)
@@ -176,7 +189,7 @@ func (o *outbox) replace(buf []byte) {
 	o.guarded.Lock()
 	defer o.guarded.Unlock()
 	if !o.guarded.ended {
-		o.guarded.buf = append(o.guarded.buf[:0], buf...)
+		o.guarded.full, o.guarded.behind, o.guarded.buf = nil, 0, append(o.guarded.buf[:0], buf...)
 		o.countLocked()
 	}
 }
@@ -197,7 +210,7 @@ func (o *outbox) wakeToDrain() {
 func (o *outbox) busy() bool {
 	o.guarded.Lock()
 	defer o.guarded.Unlock()
-	return len(o.guarded.buf) >= busyBuffer
+	return o.guarded.behind > 0
 }
 
 // end stops accepting. What is here is written, and then finish is called.
@@ -207,7 +220,7 @@ func (o *outbox) end() {
 	if !o.guarded.ended {
 		o.guarded.ended, o.guarded.due = true, false
 		if o.guarded.held { // what it waited for did not happen
-			o.guarded.buf = o.guarded.buf[:0]
+			o.guarded.full, o.guarded.behind, o.guarded.buf = nil, 0, nil
 		}
 		start = o.startLocked()
 	}
@@ -224,7 +237,7 @@ func (o *outbox) end() {
 func (o *outbox) await(limit int) {
 	o.guarded.Lock()
 	defer o.guarded.Unlock()
-	for !o.guarded.ended && len(o.guarded.buf)+o.guarded.writing > o.budget.most(limit) {
+	for !o.guarded.ended && o.waitingLocked() > o.budget.most(min(limit, backlog)) {
 		o.written.Wait()
 	}
 }
@@ -260,12 +273,22 @@ func (o *outbox) next() (full []byte, due, done bool) {
 	}
 	g.writing = 0
 	o.written.Broadcast()
-	idle := len(g.buf) == 0 || g.held && !g.ended
+	idle := g.behind+len(g.buf) == 0 || g.held && !g.ended
 	switch {
-	case g.due && !(g.held && !g.ended) && len(g.buf) < busyBuffer:
+	case g.due && !(g.held && !g.ended) && g.behind == 0:
 		g.due = false
 		g.Unlock()
 		return nil, true, false
+	case !idle && g.behind > 0:
+		full = g.full[0]
+		g.full[0] = nil
+		g.full, g.behind, g.writing = g.full[1:], g.behind-len(full), len(full)
+		if len(g.full) == 0 {
+			g.full = nil
+		}
+		o.countLocked()
+		g.Unlock()
+		return full, false, false
 	case !idle:
 		full = g.buf
 		g.buf, g.spare, g.writing = g.spare[:0], nil, len(full)
@@ -295,7 +318,7 @@ func (o *outbox) next() (full []byte, due, done bool) {
 // write writes full and keeps its memory for the next one.
 func (o *outbox) write(full []byte) error {
 	for rest := full; len(rest) > 0; {
-		n := min(len(rest), writeChunk)
+		n := min(len(rest), chunk)
 		if err := o.to.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 			return err
 		}
@@ -324,7 +347,7 @@ func (o *outbox) fail(err error) {
 // close gives the memory back and tells the owner.
 func (o *outbox) close(err error) {
 	o.guarded.Lock()
-	o.guarded.buf, o.guarded.spare, o.guarded.rest = nil, nil, nil
+	o.guarded.full, o.guarded.behind, o.guarded.buf, o.guarded.spare, o.guarded.rest = nil, 0, nil, nil, nil
 	o.countLocked()
 	o.guarded.Unlock()
 	o.finish(err)

@@ -80,6 +80,9 @@ func openEngine(dir string, logger *slog.Logger) (_ *engine, err error) {
 			err = errors.Join(err, lock.Close())
 		}
 	}()
+	if err := removeUnborn(dir); err != nil {
+		return nil, err
+	}
 	db, err := badger.Open(badgerOptions(dir, logger))
 	if err != nil {
 		return nil, err

@@ -63,3 +63,28 @@ func syncFile(name string) error {
 	}
 	return errors.Join(file.Sync(), file.Close())
 }
+
+// removeUnborn removes log files without a byte. Badger makes a file and then
+// gives it its size; killed in between, it leaves one behind that it refuses to
+// open ever after. Nothing was written to it, so nothing is lost.
+func removeUnborn(dir string) error {
+	for _, pattern := range []string{"*.mem", "*.vlog"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			info, err := os.Stat(file)
+			if err != nil {
+				return err
+			}
+			if info.Size() > 0 {
+				continue
+			}
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
