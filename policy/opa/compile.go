@@ -18,6 +18,8 @@ type entryPoint struct {
 	query rego.PreparedEvalQuery
 	reads fields // what of a request its rules can read
 	clock bool   // whether its rules can read the clock
+
+	client clientFields // what of the client
 }
 
 func entryRef(pkg, rule string) ast.Ref {
@@ -117,6 +119,6 @@ func newEntryPoint(ctx context.Context, c *ast.Compiler, store storage.Store, re
 		return nil, err
 	}
 	e := &entryPoint{ref: ref, query: query}
-	e.reads, e.clock = readsOf(c, rules)
+	e.reads, e.client, e.clock = readsOf(c, rules)
 	return e, nil
 }

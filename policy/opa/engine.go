@@ -77,6 +77,7 @@ type snapshot struct {
 	*Bundle
 	generation policy.Generation
 	coversOff  atomic.Bool // an answer contradicted what covers stated
+	recurring  recurring
 }
 
 // New makes an engine without a bundle: everything is denied with
@@ -164,8 +165,18 @@ func (b *Bundle) entry(a policy.Action) *entryPoint {
 func (e *Engine) Close() { e.checks.close() }
 
 // Verifiers asks cordon.connect.verifiers. A missing or failing rule is an error.
+// The slice is shared and may not be changed.
 func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
 	snap := e.live.Load()
+	var key clientKey
+	keyed := false
+	if entry := snap.verifiers; entry != nil && !entry.clock {
+		if key, keyed = entry.client.keyOf(c); keyed {
+			if refs, known := snap.recurring.verifiersFor(key); known {
+				return refs, nil
+			}
+		}
+	}
 	request := policy.Request{Action: policy.ActionConnect, Time: e.now()}
 	facts, cause, err := e.newConstant(&policy.Facts{Client: c})
 	var value ast.Value
@@ -180,6 +191,9 @@ func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.Veri
 	if err != nil {
 		e.counters.deny(policy.CauseMalformed)
 		return nil, refuseVerifiers(fmt.Errorf("%s: %w", policy.CauseMalformed, err))
+	}
+	if keyed {
+		snap.recurring.keepVerifiers(key, refs)
 	}
 	return refs, nil
 }

@@ -64,6 +64,16 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 	if now.IsZero() {
 		now = e.now()
 	}
+	var holder holderKey
+	recurs := false
+	if r.Action == policy.ActionConnect && entry != nil && !entry.clock {
+		if holder, recurs = entry.client.holderOf(j.facts); recurs {
+			if d := snap.recurring.connect(holder); d != nil {
+				e.counters.remembered[j.number%uint64(len(e.counters.remembered))].equal.Add(1)
+				return d
+			}
+		}
+	}
 
 	a, keep := answer{Decision: policy.Decision{Cause: policy.CauseQuota}}, false
 	if j.facts.Budget == nil || j.facts.Budget.Spend() {
@@ -80,6 +90,9 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 	d := &a.Decision
 	if keep && e.live.Load() == snap {
 		j.memory.keep(e, snap, entry, r, d)
+		if recurs && d.Allow && !a.hasTTL {
+			snap.recurring.keepConnect(holder, d)
+		}
 		j.askedBeside(snap, entry, r) //nolint:contextcheck // as above
 	}
 	return d

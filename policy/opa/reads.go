@@ -77,8 +77,8 @@ func fieldsOf(ref ast.Ref) fields {
 }
 
 // readsOf finds what the rules and everything they can reach may read of a
-// request, and whether they can read the clock. It errs to the side of more.
-func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, clock bool) {
+// request and of the client, and whether they can read the clock. It errs to the side of more.
+func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, client clientFields, clock bool) {
 	reached := map[*ast.Rule]bool{}
 	queue := slices.Clone(rules)
 
@@ -87,12 +87,13 @@ func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, clock bool) {
 		switch x := x.(type) {
 		case ast.Var:
 			if x == ast.InputRootDocument.Value {
-				reads = readAll // the whole of it, as a value
+				reads, client = readAll, readClient // the whole of it, as a value
 			}
 		case ast.Ref:
 			switch {
 			case x.HasPrefix(ast.InputRootRef):
 				reads |= fieldsOf(x)
+				client |= clientFieldsOf(x)
 			case x.HasPrefix(ast.DefaultRootRef):
 				// The graph knows these, but for what was added after it was built.
 				queue = append(queue, c.GetRulesDynamicWithOpts(x, ast.RulesOptions{IncludeHiddenModules: true})...)
@@ -123,5 +124,5 @@ func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, clock bool) {
 		}
 		ast.NewGenericVisitor(visit).Walk(rule)
 	}
-	return reads, clock
+	return reads, client, clock
 }

@@ -1,0 +1,113 @@
+package wasm
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+)
+
+// Modules that load and then misbehave. Whoever asks them is refused.
+func TestHostileModulesAreDenied(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ guest, why string }{
+		{"endless_loop", "missed its deadline"},
+		{"hang_without_loop", "missed its deadline"},
+		{"copying", "missed its deadline"},
+		{"host_calls", "missed its deadline"},
+		{"growing_memory", "missed its deadline"},
+		{"table_growth", "missed its deadline"},
+		{"trap", "unreachable"},
+		{"exits", "proc_exit"},
+		{"answer_outside", "outside of the memory"},
+		{"answer_huge", "outside of the memory or its limit"},
+		{"answer_null", "internal error"},
+		{"alloc_null", "gave no room"},
+		{"alloc_outside", "gave no room"},
+	} {
+		t.Run(tt.guest, func(t *testing.T) {
+			t.Parallel()
+			_, v, _ := one(t, tt.guest, "", Limits{})
+			why := mustBeUnavailable(t, v, token("x"))
+			// On a busy machine the one who waits can be quicker than the guest's own end.
+			late := tt.why == errDeadline.Error() && strings.Contains(why, errStuck.Error())
+			if !strings.Contains(why, tt.why) && !late {
+				t.Errorf("refused with %q, want %q", why, tt.why)
+			}
+		})
+	}
+}
+
+// Modules that never get so far.
+func TestHostileModulesAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ guest, why string }{
+		{"slow_start", "missed its deadline"},
+		{"slow_initialize", "missed its deadline"},
+		{"memory_bomb", "wants 60000 pages of memory"},
+		{"table_bomb", "a table of 100000000 elements"},
+		{"no_abi", "does not export the function auth_abi_v1 () -> i32"},
+		{"wrong_type", "exports auth_verify as (i32) -> i64, not (i32, i32) -> i64"},
+		{"imports_file", `imports \"env.open_file\", which is not offered`},
+		{"imports_memory", "which is not a function"},
+		{"refuses_configuration", "does not accept its configuration: 7"},
+	} {
+		t.Run(tt.guest, func(t *testing.T) {
+			t.Parallel()
+			_, v, log := one(t, tt.guest, "", Limits{StartDeadline: 100 * time.Millisecond})
+			mustBeUnavailable(t, v, token("x"))
+			if s := log.String(); !strings.Contains(s, tt.why) || !strings.Contains(s, "file=acme01/it.wasm") {
+				t.Errorf("the log does not say %q:\n%s", tt.why, s)
+			}
+		})
+	}
+}
+
+// A guest without a loop would freeze the process at the next collection.
+func TestCollectionWhileAGuestHangs(t *testing.T) {
+	for _, guest := range []string{"hang_without_loop", "copying", "endless_loop"} {
+		_, v, _ := one(t, guest, "", Limits{Deadline: 400 * time.Millisecond})
+		done := make(chan error, 1)
+		go func() {
+			_, err := v.Verify(t.Context(), token("x"))
+			done <- err
+		}()
+		collections := 0
+		for running := true; running; {
+			runtime.GC()
+			select {
+			case err := <-done:
+				if plugins.CauseOf(err) != "credential_unavailable" {
+					t.Errorf("%s: %v", guest, err)
+				}
+				running = false
+			default:
+				collections++
+			}
+		}
+		// A frozen process has one, which returns with the guest's end.
+		if collections < 2 {
+			t.Errorf("%s: %d collections while the guest ran", guest, collections)
+		}
+	}
+}
+
+// The stack of a guest is bounded. wazero doubles it up to its ceiling of 50 MB,
+// so that the last two together are what it costs.
+func TestDeepRecursionIsBounded(t *testing.T) {
+	_, v, _ := one(t, "deep_recursion", "", patient())
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if why := mustBeUnavailable(t, v, token("x")); !strings.Contains(why, "stack overflow") {
+		t.Error(why)
+	}
+	runtime.ReadMemStats(&after)
+	taken := after.TotalAlloc - before.TotalAlloc
+	t.Logf("a deep recursion takes %d MiB", taken>>20)
+	if taken > 256<<20 {
+		t.Errorf("a deep recursion takes %d MiB", taken>>20)
+	}
+}

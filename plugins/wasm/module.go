@@ -1,0 +1,361 @@
+package wasm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Bounds of what a module may declare. wazero sets memory aside for each of
+// these before it has judged the module, some of it far more than the module is
+// long.
+const (
+	typesMost      = 1 << 16
+	typeMost       = 1 << 10 // parameters or results
+	functionsMost  = 1 << 17
+	importsMost    = 1 << 10
+	exportsMost    = 1 << 14
+	globalsMost    = 1 << 16
+	tablesMost     = 16
+	tableMost      = 1 << 16 // elements
+	segmentsMost   = 1 << 17
+	localsMost     = 50_000  // of one function
+	localsAllMost  = 1 << 22 // of all functions
+	localKindsMost = 1 << 16
+	functionBytes  = 1 << 20
+	// loopsMost bounds the sum, over all loops of a module, of the variables of the
+	// function a loop is in. The compiler carries each through each; a module of 20 kB
+	// can keep it busy for a minute. Modules of real tool chains stay below 10 000.
+	loopsMost = 1 << 16
+)
+
+// Sections of a binary, in the order they come.
+const (
+	sectionCustom = iota
+	sectionType
+	sectionImport
+	sectionFunction
+	sectionTable
+	sectionMemory
+	sectionGlobal
+	sectionExport
+	sectionStart
+	sectionElement
+	sectionCode
+	sectionData
+	sectionDataCount
+)
+
+// sectionOrder has the data count where it belongs, before the code.
+func sectionOrder(id byte) int {
+	if id == sectionDataCount {
+		return 2*sectionElement + 1
+	}
+	return 2 * int(id)
+}
+
+type section struct {
+	id      byte
+	content []byte
+}
+
+type imported struct {
+	module, name string
+	signature
+}
+
+func (i imported) String() string { return i.module + "." + i.name }
+
+// module is a binary taken apart as far as the host needs to judge and rewrite
+// it. The bytes are those of the file.
+type module struct {
+	sections []section
+	types    []signature
+	imports  []imported
+	// functions are the types of all, the imported ones first.
+	functions   []signature
+	globals     uint32
+	memories    int
+	memoryMin   uint32 // pages
+	memoryMax   uint32 // pages; as declared, else the limit of WebAssembly
+	exported    map[string]api.ExternType
+	exportedFns map[string]signature
+	code        uint32 // how many bodies
+}
+
+// parse takes a binary apart. It is strict about structure and bounds and leaves
+// the rest, above all the types of instructions, to wazero.
+func parse(binary []byte) (*module, error) {
+	m := &module{exported: map[string]api.ExternType{}, exportedFns: map[string]signature{}}
+	header, ok := bytes.CutPrefix(binary, []byte("\x00asm\x01\x00\x00\x00"))
+	if !ok {
+		return nil, errors.New("not a WebAssembly module of version 1")
+	}
+	r := &reader{b: header}
+	last := 0
+	for !r.done() {
+		s := section{id: r.byte()}
+		s.content = r.take(r.u32())
+		if r.err != nil {
+			return nil, fmt.Errorf("section %d: %w", s.id, r.err)
+		}
+		if s.id > sectionDataCount {
+			return nil, fmt.Errorf("section %d is not of WebAssembly 2.0", s.id)
+		}
+		if s.id != sectionCustom {
+			if order := sectionOrder(s.id); order <= last {
+				return nil, fmt.Errorf("section %d is out of order", s.id)
+			} else {
+				last = order
+			}
+		}
+		in := &reader{b: s.content}
+		keep := m.section(s.id, in)
+		if in.err == nil && !in.done() {
+			in.fail(errors.New("has bytes left over"))
+		}
+		if in.err != nil {
+			return nil, fmt.Errorf("section %d: %w", s.id, in.err)
+		}
+		if keep {
+			m.sections = append(m.sections, s)
+		}
+	}
+	if int(m.code) != len(m.functions)-len(m.imports) {
+		return nil, errors.New("function bodies are missing")
+	}
+	return m, nil
+}
+
+// section reads one and reports whether it is worth keeping.
+func (m *module) section(id byte, r *reader) bool {
+	switch id {
+	case sectionCustom:
+		name := r.name()
+		r.at = len(r.b)
+		// Names make the trace of a trap readable. Debug information would not fit the
+		// rewritten code.
+		return name == "name"
+	case sectionType:
+		m.readTypes(r)
+	case sectionImport:
+		m.readImports(r)
+	case sectionFunction:
+		for range r.count("functions", functionsMost) {
+			m.functions = append(m.functions, m.typeAt(r))
+		}
+	case sectionTable:
+		for range r.count("tables", tablesMost) {
+			r.table()
+		}
+	case sectionMemory:
+		m.readMemory(r)
+	case sectionGlobal:
+		n := r.count("globals", globalsMost)
+		for range n {
+			r.take(2) // type and mutability
+			r.constant(n)
+		}
+		m.globals = n
+	case sectionExport:
+		m.readExports(r)
+	case sectionStart, sectionDataCount:
+		r.u32()
+	case sectionElement, sectionData:
+		r.count("segments", segmentsMost)
+		r.at = len(r.b)
+	case sectionCode:
+		m.readCode(r)
+	}
+	return true
+}
+
+func (m *module) readTypes(r *reader) {
+	for range r.count("types", typesMost) {
+		if r.byte() != 0x60 {
+			r.fail(errors.New("a type is not that of a function"))
+		}
+		params := r.take(r.count("parameters", typeMost))
+		m.types = append(m.types, signature{params, r.take(r.count("results", typeMost))})
+	}
+}
+
+func (m *module) typeAt(r *reader) signature {
+	i := r.u32()
+	if int64(i) >= int64(len(m.types)) {
+		r.failf("type %d of %d", i, len(m.types))
+		return signature{}
+	}
+	return m.types[i]
+}
+
+func (m *module) readImports(r *reader) {
+	for range r.count("imports", importsMost) {
+		i := imported{module: r.name(), name: r.name()}
+		if kind := r.byte(); kind != 0 && r.err == nil {
+			r.failf("imports %q, which is not a function", i)
+		}
+		i.signature = m.typeAt(r)
+		if r.err != nil {
+			return
+		}
+		m.imports = append(m.imports, i)
+		m.functions = append(m.functions, i.signature)
+	}
+}
+
+func (m *module) readMemory(r *reader) {
+	m.memories = int(r.count("memories", 1))
+	for range m.memories {
+		m.memoryMin, m.memoryMax = r.limits(1 << 16)
+		if m.memoryMin > 1<<16 {
+			r.failf("a memory of %d pages", m.memoryMin)
+		}
+	}
+}
+
+// table reads a table and returns how many elements it may have.
+func (r *reader) table() (kind byte, low, high uint32) {
+	kind = r.byte()
+	low, high = r.limits(tableMost)
+	if low > tableMost {
+		r.failf("a table of %d elements, at most %d", low, tableMost)
+	}
+	return kind, low, min(high, tableMost)
+}
+
+// limits reads a minimum and a maximum, which is otherwise where none is declared.
+func (r *reader) limits(otherwise uint32) (low, high uint32) {
+	switch flag := r.byte(); flag {
+	case 0:
+		return r.u32(), otherwise
+	case 1:
+		low, high = r.u32(), r.u32()
+		if high < low {
+			r.fail(errors.New("a maximum is less than its minimum"))
+		}
+		return low, high
+	default:
+		r.failf("limits of kind %d", flag)
+		return 0, 0
+	}
+}
+
+// constant reads a constant expression.
+func (r *reader) constant(globals uint32) {
+	for r.err == nil && r.instruction(globals).op != opEnd {
+	}
+}
+
+func (m *module) readExports(r *reader) {
+	for range r.count("exports", exportsMost) {
+		name, kind, index := r.name(), r.byte(), r.u32()
+		switch {
+		case r.err != nil:
+			return
+		case m.hasExport(name):
+			r.failf("exports %q twice", name)
+		case kind == api.ExternTypeFunc && int64(index) >= int64(len(m.functions)),
+			kind == api.ExternTypeGlobal && index >= m.globals, kind > api.ExternTypeGlobal:
+			r.failf("export %q leads nowhere", name)
+		case kind == api.ExternTypeFunc:
+			m.exportedFns[name] = m.functions[index]
+		}
+		m.exported[name] = kind
+	}
+}
+
+func (m *module) hasExport(name string) bool {
+	_, ok := m.exported[name]
+	return ok
+}
+
+// readCode checks bodies up to their instructions.
+func (m *module) readCode(r *reader) {
+	m.code = r.count("function bodies", functionsMost)
+	all := uint64(0)
+	for i := range m.code {
+		size := r.u32()
+		if size > functionBytes {
+			r.failf("function %d has %d bytes, at most %d", int(i)+len(m.imports), size, functionBytes)
+		}
+		body := &reader{b: r.take(size)}
+		n := body.locals()
+		all += n
+		if body.err != nil {
+			r.failf("function %d: %w", int(i)+len(m.imports), body.err)
+		}
+		if n > localsMost || all > localsAllMost {
+			r.failf("function %d has too many local variables", int(i)+len(m.imports))
+		}
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+// locals reads the declarations at the beginning of a body.
+func (r *reader) locals() (all uint64) {
+	for range r.count("declarations", localKindsMost) {
+		all += uint64(r.u32())
+		r.byte()
+	}
+	return all
+}
+
+// check holds the module against auth_abi v1 and the limits. Every complaint is
+// in the error.
+func (m *module) check(limits Limits, offered map[string]signature) error {
+	var wrong []string
+	for _, e := range exports() {
+		have, ok := m.exportedFns[e.name]
+		switch {
+		case !ok && (e.needed || m.hasExport(e.name)):
+			wrong = append(wrong, fmt.Sprintf("does not export the function %s %s", e.name, e.signature))
+		case ok && !have.equal(e.signature):
+			wrong = append(wrong, fmt.Sprintf("exports %s as %s, not %s", e.name, have, e.signature))
+		}
+	}
+	if kind, ok := m.exported[exportMemory]; !ok || kind != api.ExternTypeMemory || m.memories != 1 {
+		wrong = append(wrong, "does not export its memory as memory")
+	}
+	if m.memoryMin > limits.memoryPages() {
+		wrong = append(wrong, fmt.Sprintf("wants %d pages of memory at least, of which %d are allowed", m.memoryMin, limits.memoryPages()))
+	}
+	for _, i := range m.imports {
+		offer, ok := offered[i.String()]
+		switch {
+		case !ok:
+			wrong = append(wrong, fmt.Sprintf("imports %q, which is not offered", i))
+		case !offer.equal(i.signature):
+			wrong = append(wrong, fmt.Sprintf("imports %s as %s, not %s", i, i.signature, offer))
+		}
+	}
+	if wrong != nil {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+func (s signature) equal(t signature) bool {
+	return slices.Equal(s.params, t.params) && slices.Equal(s.results, t.results)
+}
+
+// String is written as in ABI.md, such as "(i32, i32) -> i64".
+func (s signature) String() string {
+	list := func(types []api.ValueType) string {
+		names := make([]string, len(types))
+		for i, t := range types {
+			names[i] = api.ValueTypeName(t)
+		}
+		return strings.Join(names, ", ")
+	}
+	if len(s.results) == 1 {
+		return "(" + list(s.params) + ") -> " + list(s.results)
+	}
+	return "(" + list(s.params) + ") -> (" + list(s.results) + ")"
+}

@@ -1,0 +1,209 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+// plugin is one version of a plugin, ready to verify. A changed file makes
+// another one.
+type plugin struct {
+	place
+	binding
+	source *source
+	limits Limits
+	log    *slog.Logger
+	now    func() time.Time
+
+	module *module
+	machine
+
+	budget     *budget
+	shared     chan struct{} // a place for each call of any plugin
+	keys       *keySets
+	stopKeys   func() // ends the fetching and waits for it
+	remember   *rememberKey
+	answers    *answers
+	guestLog   *pluginLog
+	quarantine quarantine
+	counts     counts
+	pool
+}
+
+// verdict is what came of a request. With err nil it is a principal or a
+// challenge.
+type verdict struct {
+	principal policy.Principal
+	challenge *Reply
+	data      octets
+	err       error
+}
+
+func refuse(cause policy.Cause, err error) verdict {
+	return verdict{err: &plugins.Refusal{Cause: cause, Err: err}}
+}
+
+// newRequest frames what a client presented.
+func newRequest(org policy.OrgID, c *plugins.Credential, turn *Turn) *request {
+	r := &request{V: abiVersion, Org: org.String(), Username: c.Client.Username, ClientID: string(c.Client.ID)}
+	if c.HasPassword {
+		token := octets(c.Password.Reveal())
+		r.Token = &token
+	}
+	if c.Client.Address.IsValid() {
+		r.Peer.Address = c.Client.Address.String()
+	}
+	if t := c.Client.TLS; t != nil {
+		r.Peer.TLS = &peerTLS{Version: t.Version, SNI: t.SNI}
+		if t.Cert != nil {
+			r.Peer.TLS.Cert = &peerCert{t.Cert.Subject, t.Cert.SAN, t.Cert.SHA256}
+		}
+	}
+	if turn != nil {
+		r.Auth = &requestAuth{turn.Method, turn.Data}
+		r.State = turn.State
+	}
+	return r
+}
+
+// verify answers one request for org, or for whomever the answer names where org
+// is zero. It repeats an earlier answer where that is allowed.
+func (p *plugin) verify(ctx context.Context, org policy.OrgID, r *request) verdict {
+	if r.size() > p.limits.InputBytes {
+		return refuse(policy.CauseBad, errors.New("more than a plugin is asked to read"))
+	}
+	body, err := encode(r)
+	if err != nil {
+		return refuse(policy.CauseBad, errors.New("a request that JSON cannot express"))
+	}
+	now, generation := p.now(), p.keys.generation()
+	hash := p.remember.hash(body)
+	if r.Auth == nil {
+		if v, ok := p.answers.get(hash, generation, now); ok {
+			p.counts.remembered.Add(1)
+			if v.err == nil && v.principal.Expired(now) {
+				return refuse(policy.CauseExpired, errExpired)
+			}
+			return v
+		}
+	}
+	v, ttl := p.ask(ctx, now, org, r)
+	if r.Auth == nil {
+		p.answers.put(hash, generation, v, ttl, now)
+	}
+	return v
+}
+
+// ask has the guest answer r at now, and says how long that may be repeated.
+func (p *plugin) ask(ctx context.Context, now time.Time, org policy.OrgID, r *request) (verdict, time.Duration) {
+	r.NowMS = now.UnixMilli()
+	body, err := encode(r)
+	if err != nil || len(body) > p.limits.InputBytes {
+		return refuse(policy.CauseBad, errors.New("more than a plugin is asked to read")), 0
+	}
+	c := &call{clock: now.UnixNano(), log: p.guestLog}
+	if r.Token != nil {
+		c.secret = *r.Token
+	}
+	text, err := p.run(ctx, org, body, c)
+	if errors.Is(err, errRetired) {
+		return verdict{err: errRetired}, 0
+	}
+	if err != nil {
+		p.counts.broke(err)
+		p.log.Warn("plugin failed", "error", firstLine(err))
+		return refuse(policy.CauseUnavailable, errors.New("the plugin failed: "+firstLine(err))), 0
+	}
+	v, ttl := p.judge(text, org, c, r.Auth != nil, now)
+	p.counts.judged(v)
+	return v, ttl
+}
+
+// encode writes JSON without the escapes that only HTML needs: a small guest
+// reads more of what clients write that way.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// size is a lower bound of r's length in JSON, from what a client can make long.
+func (r *request) size() int {
+	n := len(r.Username) + len(r.ClientID) + len(r.State)
+	if r.Token != nil {
+		n += len(*r.Token)
+	}
+	if r.Auth != nil {
+		n += len(r.Auth.Method) + len(r.Auth.Data)
+	}
+	return n
+}
+
+// judge turns an answer into a verdict and says how long it may be repeated.
+func (p *plugin) judge(text []byte, org policy.OrgID, c *call, exchange bool, now time.Time) (verdict, time.Duration) {
+	if text == nil {
+		return refuse(policy.CauseUnavailable, errors.New("the plugin reports an internal error")), 0
+	}
+	a, err := decodeAnswer(text)
+	if err != nil {
+		p.log.Warn("plugin gave a malformed answer", "error", err)
+		return refuse(policy.CauseUnavailable, fmt.Errorf("malformed answer: %w", err)), 0
+	}
+	reason := c.clean([]byte(a.Reason), reasonBytes)
+	switch {
+	case a.UnknownKID != "":
+		p.keys.unknown()
+		return refuse(policy.CauseBad, errors.New("the key is not in the key set")), 0
+	case a.NotMine:
+		return verdict{err: plugins.ErrNotMine}, jitter(p.limits.RememberBad)
+	case a.Continue != nil && exchange:
+		return verdict{challenge: &Reply{Data: *a.Continue, State: a.State}}, 0
+	case a.Continue != nil:
+		return refuse(policy.CauseUnavailable, errors.New("continue outside of an exchange")), 0
+	case !a.OK:
+		return refuse(policy.CauseBad, errors.New(reason)), jitter(p.limits.RememberBad)
+	}
+	q, err := p.principal(a, org, now)
+	switch {
+	case errors.Is(err, errExpired):
+		return refuse(policy.CauseExpired, err), jitter(p.limits.RememberBad)
+	case err != nil:
+		p.log.Warn("plugin gave an answer that cannot be", "error", err)
+		return refuse(policy.CauseUnavailable, err), 0
+	}
+	ttl := min(time.Duration(min(a.CacheTTLMS, 1<<40))*time.Millisecond, p.limits.RememberGood)
+	if !q.ExpiresAt.IsZero() {
+		ttl = min(ttl, q.ExpiresAt.Sub(now))
+	}
+	return verdict{principal: q, data: a.Data}, ttl
+}
+
+// configuration is what an instance for org is told, and its generation.
+func (p *plugin) configuration(org policy.OrgID) ([]byte, uint64, error) {
+	sets, generation := p.keys.snapshot()
+	c := configuration{
+		V: abiVersion, Org: org.String(), Settings: p.source.settings.Settings,
+		Secrets: p.source.secrets, JWKS: sets,
+	}
+	if c.Settings == nil {
+		c.Settings = map[string]any{}
+	}
+	b, err := encode(c)
+	switch {
+	case err != nil:
+		return nil, 0, errors.New("settings that JSON cannot express")
+	case len(b) > p.limits.ConfigBytes:
+		return nil, 0, fmt.Errorf("a configuration of %d bytes, at most %d", len(b), p.limits.ConfigBytes)
+	}
+	return b, generation, nil
+}

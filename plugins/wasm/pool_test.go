@@ -1,0 +1,410 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+)
+
+// fake is a clock that tests move.
+type fake struct{ nanoseconds atomic.Int64 }
+
+func newFake() *fake {
+	f := &fake{}
+	f.nanoseconds.Store(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).UnixNano())
+	return f
+}
+
+func (f *fake) now() time.Time          { return time.Unix(0, f.nanoseconds.Load()) }
+func (f *fake) advance(d time.Duration) { f.nanoseconds.Add(int64(d)) }
+
+// clocked is one with a clock of the test's.
+func clocked(t *testing.T, guest, settings string, l Limits) (*plugin, plugins.Verifier, *fake, *lines) {
+	t.Helper()
+	clock, log, dir := newFake(), &lines{}, t.TempDir()
+	lay(t, dir, "acme01/it", guest, settings)
+	h, err := newHost(Options{Dir: dir, Limits: l, Log: log.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.now = clock.now
+	if err := h.scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Close() })
+	p := h.table.Load().plugins[place{"acme01", "it"}]
+	if p == nil {
+		t.Fatalf("not loaded:\n%s", log)
+	}
+	return p, find(t, h, "it", ""), clock, log
+}
+
+func (p *pool) idleOnes() []*instance {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*instance(nil), p.mu.idle...)
+}
+
+// calls is how often the idle instances were asked.
+func (p *pool) calls() (n int) {
+	for _, i := range p.idleOnes() {
+		n += i.calls
+	}
+	return n
+}
+
+func TestGoodAnswersAreRepeatedAsLongAsTheGuestSays(t *testing.T) {
+	t.Parallel()
+	p, v, clock, _ := clocked(t, "token_answers", "", patient())
+	ask := func(credential *plugins.Credential, want int) {
+		t.Helper()
+		mustVerify(t, v, credential)
+		if n := p.calls(); n != want {
+			t.Errorf("the guest was asked %d times, want %d", n, want)
+		}
+	}
+	minute := token(`{"ok":true,"subject":{"kind":"user","id":"u"},"cache_ttl_ms":60000}`)
+	ask(minute, 1)
+	ask(minute, 1)
+	clock.advance(59 * time.Second)
+	ask(minute, 1)
+	other := *minute
+	other.Client.ID = "another"
+	ask(&other, 2) // it is another request
+	clock.advance(2 * time.Second)
+	ask(minute, 3)
+	never := token(`{"ok":true,"subject":{"kind":"user","id":"u"}}`)
+	ask(never, 4)
+	ask(never, 5)
+	long := token(`{"ok":true,"subject":{"kind":"user","id":"u"},"cache_ttl_ms":9007199254740991}`)
+	ask(long, 6)
+	clock.advance(p.limits.RememberGood)
+	ask(long, 7)
+	ends := token(fmt.Sprintf(`{"ok":true,"subject":{"kind":"user","id":"u"},"cache_ttl_ms":60000,"expires_at_ms":%d}`,
+		clock.now().Add(10*time.Second).UnixMilli()))
+	ask(ends, 8)
+	ask(ends, 8)
+	clock.advance(11 * time.Second)
+	if _, err := v.Verify(t.Context(), ends); plugins.CauseOf(err) != "credential_expired" {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+func TestBadAnswersAreRepeatedForAboutASecond(t *testing.T) {
+	t.Parallel()
+	p, v, clock, _ := clocked(t, "token_answers", "", patient())
+	for range 5 {
+		if _, err := v.Verify(t.Context(), token(`{"ok":false}`)); !errors.Is(err, plugins.ErrBad) {
+			t.Fatal(err)
+		}
+	}
+	if n := p.calls(); n != 1 {
+		t.Errorf("asked %d times for one bad token", n)
+	}
+	clock.advance(1300 * time.Millisecond)
+	_, _ = v.Verify(t.Context(), token(`{"ok":false}`))
+	if n := p.calls(); n != 2 {
+		t.Errorf("asked %d times after more than a second", n)
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	l := patient()
+	l.Remembered = 16
+	p, v, _, _ := clocked(t, "token_answers", "", l)
+	for i := range 100 {
+		_, _ = v.Verify(t.Context(), token(fmt.Sprintf(`{"reason":"%d"}`, i)))
+		p.answers.mu.Lock()
+		n := len(p.answers.mu.all)
+		p.answers.mu.Unlock()
+		if n > 16 || n == 0 {
+			t.Fatalf("%d remembered", n)
+		}
+	}
+}
+
+func TestInstancesAreRecycled(t *testing.T) {
+	t.Parallel()
+	t.Run("after some calls", func(t *testing.T) {
+		t.Parallel()
+		l := patient()
+		l.CallsPerInstance = 3
+		p, v, _, _ := clocked(t, "token_answers", "", l)
+		first := p.idleOnes()[0]
+		for range 3 {
+			mustVerify(t, v, token(okAnswer))
+		}
+		if !first.module.IsClosed() || len(p.idleOnes()) != 0 {
+			t.Error("it is still there after three calls")
+		}
+		mustVerify(t, v, token(okAnswer))
+	})
+	t.Run("past a mark of memory", func(t *testing.T) {
+		t.Parallel()
+		l := patient()
+		l.RecycleBytes = 10 * pageBytes
+		p, v, _, _ := clocked(t, "leaking_memory", "", l)
+		first := p.idleOnes()[0]
+		for i := range 3 {
+			_, _ = v.Verify(t.Context(), token(fmt.Sprint(i)))
+		}
+		if !first.module.IsClosed() {
+			t.Error("it grew past the mark and is still there")
+		}
+	})
+	t.Run("after an error", func(t *testing.T) {
+		t.Parallel()
+		p, v, _, _ := clocked(t, "trap", "", patient())
+		first := p.idleOnes()[0]
+		mustBeUnavailable(t, v, token("x"))
+		if !first.module.IsClosed() || len(p.idleOnes()) != 0 || p.budget.used.Load() != 0 {
+			t.Error("it trapped and is still there")
+		}
+	})
+	t.Run("when nobody uses it", func(t *testing.T) {
+		t.Parallel()
+		p, v, clock, _ := clocked(t, "good", "", patient())
+		mustVerify(t, v, token("x"))
+		if p.closeIdle(clock.now().Add(-p.limits.IdleAfter)) != 0 {
+			t.Error("closed too early")
+		}
+		clock.advance(2 * p.limits.IdleAfter)
+		if p.closeIdle(clock.now().Add(-p.limits.IdleAfter)) != 1 || p.budget.used.Load() != 0 {
+			t.Error("not closed")
+		}
+	})
+}
+
+// An instance that served one organisation serves no other.
+func TestInstancesBelongToOneOrganisation(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lay(t, dir, "_platform/it", "token_answers", "organisations: [acme01, demo01]")
+	h := open(t, Options{Dir: dir, Limits: patient()})
+	p := h.table.Load().plugins[place{folderPlatform, "it"}]
+	for range 3 {
+		mustVerify(t, find(t, h, "it", "acme01"), token(okAnswer))
+		mustVerify(t, find(t, h, "it", "demo01"), token(okAnswer))
+		mustVerify(t, find(t, h, "it", ""), token(`{"ok":true,"org":"acme01","subject":{"kind":"user","id":"u"}}`))
+	}
+	var who []string
+	for _, i := range p.idleOnes() {
+		who = append(who, fmt.Sprintf("%s:%d", i.org, i.calls))
+	}
+	if got := strings.Join(who, " "); got != "acme01:3 demo01:3" {
+		t.Errorf("idle instances are %s", got)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	t.Parallel()
+	p, v, clock, log := clocked(t, "endless_loop", "", Limits{Deadline: 50 * time.Millisecond, Strikes: 3, StartDeadline: 10 * time.Second})
+	ask := func() string {
+		t.Helper()
+		// On a busy machine the last call may still be on its way to its end.
+		until(t, log, func() bool { return p.stuck.Load() == 0 })
+		return mustBeUnavailable(t, v, token("x"))
+	}
+	for range 3 {
+		ask()
+	}
+	if why := ask(); !strings.Contains(why, "quarantine") {
+		t.Errorf("after three missed deadlines: %v", why)
+	}
+	clock.advance(11 * time.Second)
+	if why := ask(); strings.Contains(why, "quarantine") {
+		t.Errorf("after the quarantine: %v", why)
+	}
+	clock.advance(11 * time.Second)
+	if !p.quarantine.is(clock.now()) {
+		t.Error("the second quarantine is not longer")
+	}
+	if n := strings.Count(log.String(), "plugin quarantined"); n != 2 {
+		t.Errorf("logged %d times", n)
+	}
+}
+
+// Calls wait for a place, but not for ever, and one plugin's queue is its own.
+func TestConcurrentCallsAreBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lay(t, dir, "acme01/slow", "endless_loop", "")
+	lay(t, dir, "acme01/it", "good", "")
+	h := open(t, Options{Dir: dir, Limits: Limits{
+		Instances: 1, TotalCalls: 2, Wait: 10 * time.Millisecond, Deadline: time.Second, StartDeadline: 10 * time.Second,
+	}})
+	slow := h.table.Load().plugins[place{"acme01", "slow"}]
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	calls.Go(func() { _, _ = find(t, h, "slow", "").Verify(context.Background(), token("x")) })
+	until(t, &lines{}, func() bool { return len(slow.places) == 1 })
+	if why := mustBeUnavailable(t, find(t, h, "slow", ""), token("x")); !strings.Contains(why, errBusy.Error()) {
+		t.Errorf("a second call: %v", why)
+	}
+	mustVerify(t, find(t, h, "it", ""), token("x"))
+	if n := len(h.calls); n != 1 {
+		t.Errorf("%d places of all are taken", n)
+	}
+}
+
+// gate is a log that lets nobody on before it is opened.
+type gate struct {
+	slog.Handler
+	open chan struct{}
+}
+
+func (g gate) Handle(context.Context, slog.Record) error {
+	<-g.open
+	return nil
+}
+
+// A call that does not end is waited for no longer than twice its deadline. No
+// guest can be made to do so, so a host function does it: the log.
+func TestNobodyWaitsForAStuckCall(t *testing.T) {
+	t.Parallel()
+	l := patient()
+	l.Strikes = 1 << 20
+	p, v, _, log := clocked(t, "token_answers", "", l)
+	p.limits.Deadline = 20 * time.Millisecond
+	stuck := gate{log.logger().Handler(), make(chan struct{})}
+	p.guestLog.log = slog.New(stuck)
+	if why := mustBeUnavailable(t, v, token(okAnswer)); !strings.Contains(why, errStuck.Error()) || p.stuck.Load() != 1 {
+		t.Errorf("%v, %d stuck", why, p.stuck.Load())
+	}
+	if err := p.admit(t.Context()); !errors.Is(err, errQuarantined) {
+		t.Errorf("beside a stuck call: %v", err)
+	}
+	close(stuck.open)
+	until(t, log, func() bool { return p.stuck.Load() == 0 })
+	until(t, log, func() bool { _, err := v.Verify(t.Context(), token(okAnswer)); return err == nil })
+}
+
+// All instances together keep a budget: idle ones make room, and then nobody gets more.
+func TestMemoryOfAllInstances(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, at := range []string{"acme01/a", "acme01/b", "demo01/c"} {
+		lay(t, dir, at, "good", "")
+	}
+	l := patient()
+	l.TotalMemoryBytes = 2 * pageBytes
+	h := open(t, Options{Dir: dir, Limits: l})
+	for range 3 {
+		for _, name := range []string{"a", "b", "c"} {
+			mustVerify(t, find(t, h, name, ""), token("x"))
+		}
+	}
+	if used := h.budget.used.Load(); used > 2*pageBytes {
+		t.Errorf("%d bytes in use", used)
+	}
+	if !h.budget.take(2 * pageBytes) {
+		t.Fatal("idle instances did not make room")
+	}
+	fresh := token("y")
+	if why := mustBeUnavailable(t, find(t, h, "a", ""), fresh); !strings.Contains(why, errMemory.Error()) {
+		t.Error(why)
+	}
+	h.budget.give(2 * pageBytes)
+	mustVerify(t, find(t, h, "a", ""), fresh)
+}
+
+// A guest that wants more than its limit hears no; nothing was set aside for it.
+func TestGrowthIsBounded(t *testing.T) {
+	t.Parallel()
+	l := Limits{Deadline: 200 * time.Millisecond, MemoryBytes: 4 * pageBytes, StartDeadline: 10 * time.Second}
+	dir := t.TempDir()
+	lay(t, dir, "acme01/it", "growing_memory", "")
+	h := open(t, Options{Dir: dir, Limits: l})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = find(t, h, "it", "").Verify(context.Background(), token("x"))
+	}()
+	most := int64(0)
+	for running := true; running; {
+		most = max(most, h.budget.used.Load())
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+	}
+	if most > 4*pageBytes || most < 2*pageBytes {
+		t.Errorf("it had up to %d bytes", most)
+	}
+}
+
+// Versions come and go while everybody is verifying.
+func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lay(t, dir, "acme01/it", "good", "")
+	h := open(t, Options{Dir: dir, Limits: patient()})
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for n := range 4 {
+		clients.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				if _, err := find(t, h, "it", "").Verify(context.Background(), token(fmt.Sprint(n, i))); err != nil {
+					t.Errorf("during a reload: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		lay(t, dir, "acme01/it", "good", fmt.Sprintf("settings: {n: %d}", i))
+		if err := h.scan(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	clients.Wait()
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lay(t, dir, "acme01/a", "good", "")
+	lay(t, dir, "acme01/b", "no_abi", "")
+	lay(t, dir, "acme01/c", "trap", "")
+	h := open(t, Options{Dir: dir, Limits: patient()})
+	for range 3 {
+		mustVerify(t, find(t, h, "a", ""), token("x"))
+		mustBeUnavailable(t, find(t, h, "c", ""), token("x"))
+	}
+	s := h.Status()
+	if len(s) != 3 || s[0].Counts != (Counts{Good: 1, Remembered: 2}) || s[0].Idle != 1 || s[0].MemoryBytes != pageBytes ||
+		s[1].Refused == nil || s[2].Counts != (Counts{Failed: 3}) || h.MemoryBytes() != pageBytes {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A start whose time is over before it begins is late, and nothing worse.
+func TestAStartThatIsLateAlready(t *testing.T) {
+	t.Parallel()
+	p, _, _, _ := clocked(t, "features", "", patient())
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
+	defer cancel()
+	if i, err := start(withCall(ctx, &call{log: p.guestLog}), p.machine, p.module, p.budget, p.limits); err == nil {
+		i.close() // it had nothing to do that needed a check
+	}
+	p.limits.StartDeadline = 1
+	p.closeIdle(p.now().Add(time.Hour))
+	if err := p.tryStart(); err != nil && !errors.Is(err, errDeadline) {
+		t.Error(err)
+	}
+	p.closeIdle(p.now().Add(time.Hour))
+	if used := p.budget.used.Load(); used != 0 {
+		t.Errorf("%d bytes were not given back", used)
+	}
+}

@@ -1,0 +1,220 @@
+package wasm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/policy"
+)
+
+func TestAGoodAnswerMakesAPrincipal(t *testing.T) {
+	t.Parallel()
+	_, v, _ := one(t, "good", "", patient())
+	p := mustVerify(t, v, token("x"))
+	if p.Org.String() != "acme01" || p.Kind != policy.KindDevice || p.Type != "sensor" || p.ID != "d1" ||
+		p.Verifier != "it" || p.Claims["site"] != "north" || p.Registered || p.Incarnation != 0 ||
+		!p.ExpiresAt.Equal(time.UnixMilli(4102444800000)) || p.Credential.ID != "plugin/it/device/sensor/d1" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// The guest token_answers says what the token says.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	_, v, log := one(t, "token_answers", "", patient())
+	const subject = `"subject":{"kind":"device","type":"sensor","id":"d1"}`
+	for _, tt := range []struct {
+		name, answer string
+		want         policy.Cause
+	}{
+		{"a device", `{"ok":true,` + subject + `}`, policy.CauseNone},
+		{"a gateway", `{"ok":true,"subject":{"kind":"gateway","type":"t","id":"g"}}`, policy.CauseNone},
+		{"an application", `{"ok":true,"subject":{"kind":"application","app":"a"}}`, policy.CauseNone},
+		{"a user", `{"ok":true,"subject":{"kind":"user","id":"u"}}`, policy.CauseNone},
+		{"its own organisation", `{"ok":true,"org":"acme01",` + subject + `}`, policy.CauseNone},
+		{"nested claims", `{"ok":true,` + subject + `,"claims":{"a":[{"b":null}]}}`, policy.CauseNone},
+		{"no", `{"ok":false,"reason":"because"}`, policy.CauseBad},
+		{"nothing", `{}`, policy.CauseBad},
+		{"not mine", `{"not_mine":true}`, policy.CauseUnknown},
+		{"an unknown key", `{"unknown_kid":"k7"}`, policy.CauseBad},
+		{"expired", `{"ok":true,` + subject + `,"expires_at_ms":1000}`, policy.CauseExpired},
+
+		{"another organisation", `{"ok":true,"org":"other1",` + subject + `}`, policy.CauseUnavailable},
+		{"no organisation at all", `{"ok":true,"org":"../..",` + subject + `}`, policy.CauseUnavailable},
+		{"the broker itself", `{"ok":true,"subject":{"kind":"system"}}`, policy.CauseUnavailable},
+		{"no kind", `{"ok":true,"subject":{"type":"sensor","id":"d1"}}`, policy.CauseUnavailable},
+		{"no subject", `{"ok":true}`, policy.CauseUnavailable},
+		{"an ID with a slash", `{"ok":true,"subject":{"kind":"device","type":"sensor","id":"a/b"}}`, policy.CauseUnavailable},
+		{"a wildcard", `{"ok":true,"subject":{"kind":"device","type":"+","id":"a"}}`, policy.CauseUnavailable},
+		{"a device without type", `{"ok":true,"subject":{"kind":"device","id":"a"}}`, policy.CauseUnavailable},
+		{"a user with a type", `{"ok":true,"subject":{"kind":"user","id":"a","type":"b"}}`, policy.CauseUnavailable},
+		{"ok and not mine", `{"ok":true,"not_mine":true,` + subject + `}`, policy.CauseUnavailable},
+		{"ok and continue", `{"ok":true,"continue":"",` + subject + `}`, policy.CauseUnavailable},
+		{"continue without an exchange", `{"continue":"eA=="}`, policy.CauseUnavailable},
+		{"a member twice", `{"ok":false,"ok":true,` + subject + `}`, policy.CauseUnavailable},
+		{"a member twice, below", `{"ok":true,"subject":{"kind":"user","kind":"device","type":"t","id":"d1"}}`, policy.CauseUnavailable},
+		{"another case", `{"OK":true,` + subject + `}`, policy.CauseUnavailable},
+		{"an unknown member", `{"ok":true,"admin":true,` + subject + `}`, policy.CauseUnavailable},
+		{"an unknown member below", `{"ok":true,"subject":{"kind":"user","id":"u1","role":"x"}}`, policy.CauseUnavailable},
+		{"text for a truth", `{"ok":"true",` + subject + `}`, policy.CauseUnavailable},
+		{"null for a truth", `{"ok":null,` + subject + `}`, policy.CauseUnavailable},
+		{"two values", `{"ok":true,` + subject + `}{}`, policy.CauseUnavailable},
+		{"a list", `[]`, policy.CauseUnavailable},
+		{"no JSON", `{"ok":true,`, policy.CauseUnavailable},
+		{"not UTF-8", "{\"ok\":true,\"reason\":\"\xff\"," + subject + `}`, policy.CauseUnavailable},
+		{"a negative time", `{"ok":true,` + subject + `,"cache_ttl_ms":-1}`, policy.CauseUnavailable},
+		{"a time that is no integer", `{"ok":true,` + subject + `,"expires_at_ms":1e30}`, policy.CauseUnavailable},
+		{"too deep", `{"ok":true,` + subject + `,"claims":{"a":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}}`, policy.CauseUnavailable},
+		{"too long", `{"ok":true,"reason":"` + strings.Repeat("x", 17<<10) + `",` + subject + `}`, policy.CauseUnavailable},
+	} {
+		p, err := v.Verify(t.Context(), token(tt.answer))
+		if plugins.CauseOf(err) != tt.want || (err == nil) != (p.Kind != policy.KindNobody) {
+			t.Errorf("%s: %v, %v; want cause %q", tt.name, p.Kind, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), subject) {
+			t.Errorf("%s: the error repeats the token", tt.name)
+		}
+	}
+	if s := log.String(); strings.Contains(s, "sensor") {
+		t.Errorf("the log repeats a token:\n%s", s)
+	}
+}
+
+// What the guest logs is cut, limited, and without the credential.
+func TestGuestLog(t *testing.T) {
+	t.Parallel()
+	p, v, clock, log := clocked(t, "token_answers", "", patient())
+	say := func(times int) int {
+		before := strings.Count(log.String(), "plugin says")
+		for i := range times {
+			_, _ = v.Verify(t.Context(), token(fmt.Sprintf(`{"reason":"%d %s"}`, i, strings.Repeat("y", 400))))
+		}
+		return strings.Count(log.String(), "plugin says") - before
+	}
+	// The guest says the token, of which this is left: ten bytes.
+	most := p.limits.LogBytes / len("[redacted]")
+	if n := say(2 * most); n != most {
+		t.Errorf("%d lines, want %d", n, most)
+	}
+	clock.advance(10 * time.Second)
+	if n := say(2 * most); n != most {
+		t.Errorf("%d lines later, want %d", n, most)
+	}
+	if s := log.String(); strings.Contains(s, "yyyy") || !strings.Contains(s, "text=[redacted]") {
+		t.Errorf("log:\n%s", s)
+	}
+	c := &call{secret: []byte("correct horse")}
+	for _, tt := range []struct{ text, want string }{
+		{"two\nlines \x00", "two lines"},
+		{strings.Repeat("x", 1000), strings.Repeat("x", lineBytes)},
+		{"is correct horse and Y29ycmVjdCBob3JzZQ==", "is [redacted] and [redacted]"},
+		{strings.Repeat("x", lineBytes-5) + "correct horse", strings.Repeat("x", lineBytes-5) + "[reda"},
+	} {
+		if got := c.clean([]byte(tt.text), lineBytes); got != tt.want {
+			t.Errorf("%q becomes %q", tt.text, got)
+		}
+	}
+}
+
+func TestRequestLimits(t *testing.T) {
+	t.Parallel()
+	_, v, _ := one(t, "good", "", patient())
+	for _, n := range []int{30 << 10, 48 << 10, 64 << 10, 1 << 20} {
+		_, err := v.Verify(t.Context(), token(strings.Repeat("x", n)))
+		if fits := n < 47<<10; (err == nil) != fits || !fits && !errors.Is(err, plugins.ErrBad) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
+
+// The request says what ABI.md promises.
+func TestRequestJSON(t *testing.T) {
+	t.Parallel()
+	c := token("secret")
+	c.Client.TLS = &policy.TLS{Version: "1.3", SNI: "a.example", Cert: &policy.Certificate{Subject: "CN=x", SAN: []string{"y"}, SHA256: "00"}}
+	r := newRequest(organisation(t, "acme01"), c, &Turn{Method: "M", Data: []byte("d"), State: []byte("s")})
+	r.NowMS = 1
+	b, err := json.Marshal(r)
+	want := `{"v":1,"org":"acme01","username":"use-token-auth","client_id":"d:acme01:sensor:d1","token":"c2VjcmV0",` +
+		`"peer":{"address":"192.0.2.7","tls":{"version":"1.3","sni":"a.example","cert":{"subject":"CN=x","san":["y"],"sha256":"00"}}},` +
+		`"now_ms":1,"auth":{"method":"M","data":"ZA=="},"state":"cw=="}`
+	if err != nil || string(b) != want {
+		t.Errorf("got  %s\nwant %s\n%v", b, want, err)
+	}
+	none, err := json.Marshal(newRequest(policy.OrgID{}, &plugins.Credential{}, nil))
+	if err != nil || string(none) != `{"v":1,"peer":{},"now_ms":0}` {
+		t.Errorf("%s, %v", none, err)
+	}
+}
+
+func TestConversation(t *testing.T) {
+	t.Parallel()
+	h, v, _ := one(t, "token_answers", "", patient())
+	talk := v.(Conversation)
+	reply, err := talk.Converse(t.Context(), token(`{"continue":"aGVsbG8=","state":"c3RhdGU="}`), Turn{Method: "M", Data: []byte("x")})
+	if err != nil || reply.Done || string(reply.Data) != "hello" || string(reply.State) != "state" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	reply, err = talk.Converse(t.Context(), token(`{"ok":true,"subject":{"kind":"user","id":"u"},"data":"Ynll","cache_ttl_ms":60000}`),
+		Turn{Method: "M", State: reply.State})
+	if err != nil || !reply.Done || string(reply.Data) != "bye" || reply.Principal.ID != "u" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if n := remembers(h, "acme01/it"); n != 0 {
+		t.Errorf("%d turns of an exchange are remembered", n)
+	}
+	for name, turn := range map[string]struct {
+		token string
+		turn  Turn
+		want  policy.Cause
+	}{
+		"too much state from the guest":  {`{"continue":"","state":"` + strings.Repeat("AAAA", 1400) + `"}`, Turn{}, policy.CauseUnavailable},
+		"too much state from the caller": {`{}`, Turn{State: make([]byte, 5000)}, policy.CauseBad},
+		"refused":                        {`{}`, Turn{}, policy.CauseBad},
+		"not mine":                       {`{"not_mine":true}`, Turn{}, policy.CauseUnknown},
+	} {
+		if _, err := talk.Converse(t.Context(), token(turn.token), turn.turn); plugins.CauseOf(err) != turn.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func remembers(h *Host, at string) int {
+	folder, name, _ := strings.Cut(at, "/")
+	a := h.table.Load().plugins[place{folder, name}].answers
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.mu.all)
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(okAnswer))
+	f.Add([]byte(`{"ok":true,"claims":{"a":[1,{"b":null}]},"continue":"eA==","state":""}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := decodeAnswer(b)
+		if err != nil {
+			return
+		}
+		// What was accepted is JSON that says ok only where it has that very member.
+		if a.OK && !strings.Contains(string(b), `"ok"`) && !strings.Contains(string(b), `\u`) {
+			t.Errorf("ok from %q", b)
+		}
+		if len(a.State) > stateBytes || a.ExpiresAtMS < 0 || a.CacheTTLMS < 0 {
+			t.Errorf("accepted %q", b)
+		}
+	})
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte("settings: {a: 1}\nsecrets: {k: key}\nvectors:\n  - {token: x, want: ok}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := parseSettings(b); err == nil && s.apply(Limits{}.withDefaults()).MemoryBytes > memoryMost {
+			t.Errorf("accepted %q", b)
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package opa
+
+import (
+	"net/netip"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cordon-mq/cordon/policy"
+)
+
+func connectRules(text string) fstest.MapFS {
+	return fstest.MapFS{"cordon/connect/connect.rego": {Data: []byte("package cordon.connect\n\n" + text + "\n")}}
+}
+
+// What connect said to a principal of the registry is said again when it
+// reconnects, as long as nothing that the rules can read has changed.
+func TestReconnectIsRemembered(t *testing.T) {
+	t.Parallel()
+	e := engineOf(t, connectRules(`decision := {"allow": true, "roles": [input.client.id]}`), Options{})
+	base := deviceFacts(t)
+	base.Principal.Verifier, base.Principal.Version = registryVerifier, 7
+	ask := func(edit func(p *policy.Principal, c *policy.Client)) *policy.Decision {
+		p, c := *base.Principal, *base.Client
+		edit(&p, &c)
+		return e.Judge(&policy.Facts{Principal: &p, Org: base.Org, Client: &c}).Decide(t.Context(), &policy.Request{Action: policy.ActionConnect})
+	}
+	first := ask(func(*policy.Principal, *policy.Client) {})
+	if !first.Allow {
+		t.Fatalf("denied: %+v", first)
+	}
+	for name, tt := range map[string]struct {
+		edit func(p *policy.Principal, c *policy.Client)
+		same bool
+	}{
+		"again":                      {func(*policy.Principal, *policy.Client) {}, true},
+		"from elsewhere":             {func(_ *policy.Principal, c *policy.Client) { c.Address = netip.MustParseAddr("192.0.2.9") }, true},
+		"after an edit of a record":  {func(p *policy.Principal, _ *policy.Client) { p.Version++ }, false},
+		"with another credential":    {func(p *policy.Principal, _ *policy.Client) { p.Credential.Version++ }, false},
+		"as a namesake":              {func(p *policy.Principal, _ *policy.Client) { p.DeviceIncarnation++ }, false},
+		"of another incarnation":     {func(p *policy.Principal, _ *policy.Client) { p.Incarnation++ }, false},
+		"under another client ID":    {func(_ *policy.Principal, c *policy.Client) { c.ID = "other" }, false},
+		"verified by a plugin":       {func(p *policy.Principal, _ *policy.Client) { p.Verifier = "jwt" }, false},
+		"with claims":                {func(p *policy.Principal, _ *policy.Client) { p.Claims = map[string]any{"a": 1} }, false},
+		"without a version to go by": {func(p *policy.Principal, _ *policy.Client) { p.Version = 0 }, false},
+	} {
+		if d := ask(tt.edit); !d.Allow || (d.ID == first.ID) != tt.same {
+			t.Errorf("%s: %+v; the same answer: %v, want %v", name, d, d.ID == first.ID, tt.same)
+		}
+	}
+	e.Activate(mustLoad(t, connectRules(`decision := {"allow": false}`)))
+	if d := ask(func(*policy.Principal, *policy.Client) {}); d.Allow {
+		t.Error("allowed by the policy before")
+	}
+}
+
+// An answer that ends, or that a clock can change, is given to nobody else.
+func TestReconnectIsAskedAnew(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"a ttl":   `decision := {"allow": true, "ttl": 60}`,
+		"a clock": `decision := {"allow": true} if time.now_ns() > 0`,
+		"a no":    `decision := {"allow": false}`,
+	} {
+		e := engineOf(t, connectRules(text), Options{})
+		f := deviceFacts(t)
+		f.Principal.Verifier, f.Principal.Version = registryVerifier, 7
+		ids := map[string]bool{}
+		for range 2 {
+			ids[e.Judge(f).Decide(t.Context(), &policy.Request{Action: policy.ActionConnect}).ID] = true
+		}
+		if len(ids) != 2 {
+			t.Errorf("%s: given twice", name)
+		}
+	}
+}
+
+// Verifiers are remembered by what their rule can read, and by nothing less.
+func TestVerifiersAreRemembered(t *testing.T) {
+	t.Parallel()
+	e := engineOf(t, connectRules(`verifiers := [{"verifier": "plugin", "name": input.client.username}]`), Options{})
+	for _, name := range []string{"one", "two", "one"} {
+		for _, id := range []policy.ClientID{"x", "y"} {
+			refs, err := e.Verifiers(t.Context(), &policy.Client{ID: id, Username: name})
+			if err != nil || len(refs) != 1 || refs[0].Name != name {
+				t.Errorf("%s: %v, %v", name, refs, err)
+			}
+		}
+	}
+	if got := e.Stats().Evaluations; got != 2 {
+		t.Errorf("%d evaluations, want one for each name", got)
+	}
+}
