@@ -109,6 +109,10 @@ func (c *conn) charge(ctx context.Context, p *publication) *refusal {
 		return nil
 	}
 	now := time.Now()
+	if messages == nil && bytes == nil && c.space.rate(ctx).AllowN(now, quotaShare) {
+		c.prepaid = quotaShare - 1
+		return nil
+	}
 	var taken []*rate.Reservation
 	take := func(l *rate.Limiter, n int) time.Duration {
 		if l == nil {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/topic"
@@ -13,8 +14,11 @@ const (
 	// maxCoverings bounds the coverings one judge keeps: each is looked at for
 	// every topic that is not the last one.
 	maxCoverings = 8
-	// sampleEvery is how many covered answers pass between two that are checked.
+	// sampleEvery is how many covered answers of one holder pass between two that
+	// are checked, and sampleGap the least time between two of all holders: under
+	// load the checks must not become a load of their own.
 	sampleEvery = 1024
+	sampleGap   = 25 * time.Millisecond
 )
 
 // theTopic is what a covering leaves out of the key.
@@ -188,7 +192,7 @@ func (j *judge) recallCovered(snap *snapshot, entry *entryPoint, r *policy.Reque
 		if c.state.Load() != proven || !c.reaches(j.engine, snap, entry, r) {
 			continue
 		}
-		if j.memory.covered.Add(1)%sampleEvery == 1 {
+		if j.memory.covered.Add(1)%sampleEvery == 1 && j.engine.sampleDue() {
 			j.engine.checks.add(newCheck(j, snap, entry, c, r))
 		}
 		return c.decision
@@ -235,4 +239,11 @@ func (m *memory) coverLocked(e *Engine, snap *snapshot, entry *entryPoint, r *po
 	}
 	kept = append(kept, c)
 	m.coverings.Store(&kept)
+}
+
+// sampleDue reports whether it is time for another check of a covered answer.
+func (e *Engine) sampleDue() bool {
+	now := e.now().UnixNano()
+	next := e.nextSample.Load()
+	return now >= next && e.nextSample.CompareAndSwap(next, now+int64(sampleGap))
 }

@@ -43,6 +43,7 @@ type Options struct {
 // Engine answers from its live bundle. It implements policy.Decider and is safe
 // for concurrent use.
 type Engine struct {
+	nextSample    atomic.Int64 // Unix nanoseconds; see sampleDue
 	log           *slog.Logger
 	now           func() time.Time
 	timeout       time.Duration
