@@ -17,8 +17,8 @@ import (
 // submitted under a lock, because that can wait for a disk.
 //
 // Invariants: what one packet changes is one [writes], committed as one step
-// after all locks are free. The slot of an entry is freed only after the write
-// that filled it was confirmed (saving, gone): else the two could be submitted
+// after all locks are free but connectMu, which no delivery waits for. The slot
+// of an entry is freed only after the write that filled it was confirmed (saving, gone): else the two could be submitted
 // in the wrong order by two goroutines, and a message that was acknowledged
 // would come back, or one that was not be lost with its slot's next owner.
 // Sessions that follow each other under one name have numbers of their own, so

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cordon-mq/cordon/broker/listen"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/policy"
@@ -34,6 +36,10 @@ type conn struct {
 	session   *session                         // nil before CONNACK
 	changes   uint64                           // Broker.changes before the principal was read
 
+	method   string    // Authentication Method of CONNECT; empty: none
+	exchange *exchange // re-authentication under way; nil: none
+	renewals *rate.Limiter
+
 	unanswered atomic.Int32 // acknowledgements that wait for the store; see answer
 
 	keepAlive time.Duration     // read deadline; 0: none
@@ -42,7 +48,9 @@ type conn struct {
 	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
 	pub       publication // reused by every PUBLISH
-	touched   []*outbox   // to be flushed before the next read
+	touched   []*outbox   // to be flushed before the next read that waits
+	unflushed int         // reads since they were
+	flush     func()      // flushTouched
 
 	// Guarded by out.
 	topicBuf   []byte // scratch of transmit
@@ -78,6 +86,7 @@ const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
 	c := &conn{b: b, nc: nc, problem: true, done: make(chan struct{}), flushed: make(chan struct{})}
+	c.flush = c.flushTouched
 	c.out = newOutbox(nc.Conn, b.cfg.WriteStall, &b.budget, b.crew.start, c.drain, c.written)
 	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
@@ -107,9 +116,15 @@ var errEnding = errors.New("connection is ending")
 
 func (r *deadlineReader) Read(p []byte) (int, error) {
 	c := r.c
-	c.flushTouched()
+	direct := c.out.direct
+	if direct == nil || c.unflushed == mostUnflushed {
+		c.flushTouched()
+	}
 	if c.session != nil {
-		c.out.await(c.session.standing.Load().limits().QueueBytes)
+		if most := c.session.standing.Load().limits().QueueBytes; c.out.over(most) {
+			c.flushTouched()
+			c.out.await(most)
+		}
 		if err := c.renewDeadline(); err != nil {
 			return 0, err
 		}
@@ -117,8 +132,16 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if c.closing.Load() { // end sets the flag before it interrupts the read
 		return 0, errEnding
 	}
-	return c.nc.Read(p)
+	if direct == nil {
+		return c.nc.Read(p)
+	}
+	c.unflushed++
+	return direct.readInto(p, c.flush)
 }
+
+// mostUnflushed is how often a connection may read on before it sends what its
+// packets put into outboxes.
+const mostUnflushed = 4
 
 // flushTouched sends what this connection's packets put into outboxes, its own
 // among them, as far as that needs no waiting.
@@ -127,7 +150,7 @@ func (c *conn) flushTouched() {
 		o.flushDirect()
 		c.touched[i] = nil
 	}
-	c.touched = c.touched[:0]
+	c.touched, c.unflushed = c.touched[:0], 0
 }
 
 // serve runs the connection. A panic below costs this connection alone: the
@@ -178,7 +201,11 @@ func (c *conn) run(ctx context.Context) {
 	}
 	c.version = connect.Version
 	var r *refusal
-	c.b.crew.do(func() { r = c.connect(ctx, connect) })
+	if connect.HasAuthMethod {
+		r = c.converse(ctx, connect)
+	} else {
+		c.b.crew.do(func() { r = c.connect(ctx, connect) })
+	}
 	if r != nil {
 		c.refuseConnect(r)
 		return
@@ -217,7 +244,10 @@ func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 		}
 	case *wire.Disconnect:
 		c.handleDisconnect(pk)
-	default: // a second CONNECT [MQTT-3.1.0-2], or AUTH without a method [MQTT-4.12.0-7]
+	case *wire.Auth:
+		c.flushTouched()
+		c.b.crew.do(func() { c.handleAuth(ctx, pk) })
+	default: // a second CONNECT [MQTT-3.1.0-2]
 		c.end(ending{cause: policy.CauseProtocol, code: wire.ProtocolError, will: willFires})
 	}
 }

@@ -15,43 +15,47 @@ import (
 // connect takes a CONNECT through credential, principal, decision and will to a
 // session and its CONNACK. A refusal on the way has touched no session.
 func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
-	no := func(cause policy.Cause, detail string) *refusal {
-		return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
-	}
-	c.maxOut, c.problem, c.aliasMax = pk.MaximumPacketSize, pk.RequestProblemInfo, outboundAliases(pk)
-	id, err := policy.ParseClientID(pk.ClientID)
-	if err != nil {
-		return no(policy.CauseClientID, err.Error())
-	}
-	c.client = c.describe(id, pk)
-	if id == "" && (pk.Version == wire.V31 || pk.Version == wire.V311 && !pk.CleanStart) {
-		return no(policy.CauseClientID, "an empty client ID needs a clean session") // [MQTT-3.1.3-8]
-	}
-	if pk.HasAuthMethod {
-		r := no(policy.CauseNotSupported, "no verifier speaks enhanced authentication")
-		r.code = wire.BadAuthenticationMethod // [MQTT-4.12.0-1]
+	if r := c.introduce(pk); r != nil {
 		return r
 	}
-
 	principal, r := c.verify(ctx, pk)
 	if r != nil {
 		return r
 	}
+	return c.begin(ctx, pk, principal)
+}
+
+// introduce takes down who a CONNECT says it is from.
+func (c *conn) introduce(pk *wire.Connect) *refusal {
+	c.maxOut, c.problem, c.aliasMax = pk.MaximumPacketSize, pk.RequestProblemInfo, outboundAliases(pk)
+	id, err := policy.ParseClientID(pk.ClientID)
+	if err != nil {
+		return refused(policy.CauseClientID, err.Error())
+	}
+	c.client = c.describe(id, pk)
+	if id == "" && (pk.Version == wire.V31 || pk.Version == wire.V311 && !pk.CleanStart) {
+		return refused(policy.CauseClientID, "an empty client ID needs a clean session") // [MQTT-3.1.3-8]
+	}
+	return nil
+}
+
+// begin takes a verified principal through decision and will to its session.
+func (c *conn) begin(ctx context.Context, pk *wire.Connect, principal *policy.Principal) *refusal {
 	c.nc.Authenticated()
 	assigned := ""
-	if id == "" {
+	if c.client.ID == "" {
 		assigned = "auto-" + strings.ToLower(rand.Text())
 		c.client.ID = policy.ClientID(assigned)
 	}
 
 	sp, err := c.b.space(principal.Org, principal.Incarnation)
 	if err != nil {
-		return no(policy.CauseShutdown, "")
+		return refused(policy.CauseShutdown, "")
 	}
 	c.sessionID = c.client.ID
 	if principal.Unnamed {
 		if !pk.CleanStart {
-			r := no(policy.CauseClientID, "without an instance a session has to be clean")
+			r := refused(policy.CauseClientID, "without an instance a session has to be clean")
 			r.code = wire.NotAuthorized
 			return r
 		}
@@ -60,29 +64,34 @@ func (c *conn) connect(ctx context.Context, pk *wire.Connect) *refusal {
 	}
 	takesOver := sp.online(sessionKey{principal.Subject(), c.sessionID})
 	if !sp.enter(ctx, takesOver) {
-		return no(policy.CauseQuota, "connections of the organisation")
+		return refused(policy.CauseQuota, "connections of the organisation")
 	}
 	c.space = sp
 
 	client := c.client
 	st, err := c.b.stand(ctx, sp, principal, &client)
 	if err != nil {
-		return no(policy.CauseUnavailable, err.Error())
+		return refused(policy.CauseUnavailable, err.Error())
 	}
 	if !st.connect.Allow {
 		return denied(policy.ActionConnect, st.connect, "")
 	}
 	if st.expired(time.Now()) {
-		return no(policy.CauseExpired, "")
+		return refused(policy.CauseExpired, "")
 	}
 	w, r := c.judgeWill(ctx, st, pk.Will)
 	if r != nil {
 		return r
 	}
 	if c.usage = sp.usages.acquire(credentialOf(principal, c.client.ID), st.limits(), takesOver); c.usage == nil {
-		return no(policy.CauseLimit, "connections of the credential")
+		return refused(policy.CauseLimit, "connections of the credential")
 	}
 	return c.attach(ctx, st, pk, w, assigned)
+}
+
+// refused is a connect refused for cause; detail is for the log alone.
+func refused(cause policy.Cause, detail string) *refusal {
+	return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
 }
 
 // describe collects what is known of the connection beside who it is.
@@ -95,39 +104,62 @@ func (c *conn) describe(id policy.ClientID, pk *wire.Connect) policy.Client {
 
 // verify turns the credential into a principal that stands at this moment.
 func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal, *refusal) {
-	no := func(err error) *refusal {
-		return &refusal{action: policy.ActionConnect, cause: plugins.CauseOf(err), detail: err.Error()}
+	refs, r := c.chooseVerifiers(ctx)
+	if r != nil {
+		return nil, r
 	}
-	failures, address := c.b.cfg.Failures, c.client.Address
-	if failures != nil && !failures.Allowed(address) {
-		return nil, &refusal{
-			action: policy.ActionConnect, cause: policy.CauseLimit, code: wire.ConnectionRateExceeded,
-			detail: "too many wrong credentials from this address",
-		}
+	p, err := c.b.verifiers.Verify(ctx, refs, c.credential(pk))
+	if err != nil {
+		return nil, c.wrong(err)
+	}
+	return c.vouch(ctx, &p)
+}
+
+func (c *conn) credential(pk *wire.Connect) *plugins.Credential {
+	return &plugins.Credential{Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword}
+}
+
+// chooseVerifiers asks the policy who is to check a credential, unless too many
+// from this address were wrong.
+func (c *conn) chooseVerifiers(ctx context.Context) ([]policy.VerifierRef, *refusal) {
+	if failures := c.b.cfg.Failures; failures != nil && !failures.Allowed(c.client.Address) {
+		r := refused(policy.CauseLimit, "too many wrong credentials from this address")
+		r.code = wire.ConnectionRateExceeded
+		return nil, r
 	}
 	refs, err := c.b.decider.Verifiers(ctx, &c.client)
 	if err != nil {
-		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseError, detail: err.Error()}
+		return nil, refused(policy.CauseError, err.Error())
 	}
-	p, err := c.b.verifiers.Verify(ctx, refs, &plugins.Credential{
-		Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword,
-	})
-	if err != nil {
-		if failures != nil && errors.Is(err, plugins.ErrBad) {
-			failures.Record(address)
-		}
-		return nil, no(err)
+	return refs, nil
+}
+
+// wrong is what becomes of a verifier's error, and is remembered of the address.
+// An Authentication Method that nobody speaks is a question and no guess.
+func (c *conn) wrong(err error) *refusal {
+	r := refused(plugins.CauseOf(err), err.Error())
+	switch failures := c.b.cfg.Failures; {
+	case errors.Is(err, plugins.ErrMethod):
+		r.code = wire.BadAuthenticationMethod // [MQTT-4.12.0-1]
+	case failures != nil && errors.Is(err, plugins.ErrBad):
+		failures.Record(c.client.Address)
 	}
+	return r
+}
+
+// vouch holds a principal fresh from its verifier against everything else that
+// is known, and lets revocations find this connection by it.
+func (c *conn) vouch(ctx context.Context, p *policy.Principal) (*policy.Principal, *refusal) {
 	if !c.serverNameAgrees(ctx, p.Org) {
-		return nil, &refusal{action: policy.ActionConnect, cause: policy.CauseMismatch, detail: "the TLS server name names another organisation"}
+		return nil, refused(policy.CauseMismatch, "the TLS server name names another organisation")
 	}
 	// From the store on, a revocation finds this connection; one that came before
 	// it is seen by Refresh. So none can slip between the two.
-	c.principal.Store(&p)
+	c.principal.Store(p)
 	c.changes = c.b.changes.Load()
-	now, err := c.b.registry.Refresh(ctx, &p) // not into p: others read it by now
+	now, err := c.b.registry.Refresh(ctx, p) // not into p: others read it by now
 	if err != nil {
-		return nil, no(err)
+		return nil, refused(plugins.CauseOf(err), err.Error())
 	}
 	c.principal.Store(&now)
 	return &now, nil
@@ -165,13 +197,15 @@ const (
 	topicAliasMaximum = 64   // inbound aliases per connection
 )
 
-// accept builds the CONNACK that states exactly what this session gets.
+// accept builds the CONNACK that states exactly what this session gets. After an
+// exchange it repeats the method [MQTT-4.12.0-5].
 func accept(st *standing, pk *wire.Connect, present bool, assigned string, maxPacket int, expiry, keepAlive time.Duration) *wire.Connack {
 	ack := &wire.Connack{
 		SessionPresent: present, AssignedClientID: assigned,
 		ReceiveMaximum: receiveMaximum, TopicAliasMaximum: topicAliasMaximum,
 		MaximumPacketSize: uint32(maxPacket),
 		MaxSize:           pk.MaximumPacketSize,
+		AuthMethod:        pk.AuthMethod, AuthData: pk.AuthData, // the verifier's last word: see converse
 	}
 	if most := st.connect.Limits.QoSMax; most < 2 {
 		ack.HasMaximumQoS, ack.MaximumQoS = true, most

@@ -301,6 +301,10 @@ func (s *session) resendLocked(ctx context.Context, via *conn, w *writes, c *con
 		return
 	}
 	if !ok {
+		if e.qos == 2 && e.place != 0 {
+			s.receivedLocked(w, c, e) // the client may have it: only PUBREL frees the packet ID there
+			return
+		}
 		o.remove(e)
 		w.removeLocked(s, e)
 		return
@@ -325,6 +329,10 @@ func (s *session) sendNextLocked(ctx context.Context, via *conn, w *writes, c *c
 	life := o.lives
 	out, ok := s.clearQueued(ctx, e, false)
 	switch {
+	case !ok && e.resumed && e.qos == 2 && e.place != 0 && !s.guarded.dead && o.lives == life:
+		o.send(e, c)
+		s.receivedLocked(w, c, e) // the client may have it: only PUBREL frees the packet ID there
+		return
 	case !ok || s.guarded.dead || o.lives != life:
 		w.removeLocked(s, e)
 		return

@@ -1,20 +1,28 @@
 package broker
 
 import (
+	"io"
 	"net"
+	"os"
 	"syscall"
 )
 
-// direct writes to a socket without ever waiting: what does not fit the kernel's
-// buffer stays with the caller. It is how a connection's own goroutine sends what
-// it has just delivered, before it reads on, where a flusher would cost two
-// changes of goroutine for each packet.
+// direct reads and writes a socket of the connection's own goroutine.
+//
+// Its writes never wait: what does not fit the kernel's buffer stays with the
+// caller. So a connection can send what it has just delivered itself, where a
+// flusher would cost two changes of goroutine for each packet. Its reads say when
+// they are about to wait: as long as there is more to read, what was delivered
+// need not be sent yet, and leaves together.
 type direct struct {
 	socket syscall.RawConn
-	try    func(fd uintptr) bool // made once, so that a write allocates nothing
-	buf    []byte
-	n      int
-	err    error
+
+	// Made once, so that no call allocates.
+	tryWrite, tryRead func(fd uintptr) bool
+	out, in           []byte
+	wrote, read       int
+	writeErr, readErr error
+	idle              func() // called before a read waits
 }
 
 // newDirect returns nil for a connection that is no plain socket: over TLS and
@@ -29,9 +37,22 @@ func newDirect(c net.Conn) *direct {
 		return nil
 	}
 	d := &direct{socket: socket}
-	d.try = func(fd uintptr) bool {
-		d.n, d.err = syscall.Write(int(fd), d.buf)
+	d.tryWrite = func(fd uintptr) bool {
+		d.wrote, d.writeErr = syscall.Write(int(fd), d.out)
 		return true // whatever came of it: not to wait is the point
+	}
+	d.tryRead = func(fd uintptr) bool {
+		for {
+			d.read, d.readErr = syscall.Read(int(fd), d.in)
+			if d.readErr != syscall.EINTR { //nolint:errorlint // the system call's own
+				break
+			}
+		}
+		if d.readErr == syscall.EAGAIN { //nolint:errorlint // as above
+			d.idle()
+			return false
+		}
+		return true
 	}
 	return d
 }
@@ -39,11 +60,30 @@ func newDirect(c net.Conn) *direct {
 // write writes what the socket takes at once, which may be nothing. What went
 // wrong the flusher will meet again.
 func (d *direct) write(buf []byte) int {
-	d.buf, d.n, d.err = buf, 0, nil
-	err := d.socket.Write(d.try)
-	d.buf = nil
-	if err != nil || d.err != nil || d.n < 0 {
+	d.out, d.wrote, d.writeErr = buf, 0, nil
+	err := d.socket.Write(d.tryWrite)
+	d.out = nil
+	if err != nil || d.writeErr != nil || d.wrote < 0 {
 		return 0
 	}
-	return d.n
+	return d.wrote
+}
+
+// readInto reads like net.Conn, and calls idle each time before it waits.
+func (d *direct) readInto(buf []byte, idle func()) (int, error) {
+	if len(buf) == 0 {
+		return 0, nil
+	}
+	d.in, d.idle, d.read, d.readErr = buf, idle, 0, nil
+	err := d.socket.Read(d.tryRead)
+	d.in, d.idle = nil, nil
+	switch {
+	case err != nil:
+		return 0, err
+	case d.readErr != nil:
+		return 0, os.NewSyscallError("read", d.readErr)
+	case d.read <= 0:
+		return 0, io.EOF
+	}
+	return d.read, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/cordon-mq/cordon/broker/store"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/broker/wire/wiretest"
 )
@@ -92,6 +93,7 @@ type model struct {
 	s      scene
 	r      *reader
 	from   [2]*client
+	trace  []string
 	number int
 	must   map[string]bool // acknowledged and subscribed to: false once that subscription was ended
 }
@@ -141,9 +143,11 @@ func (m *model) publish(killed bool) {
 		m.end((*world).image)
 		p.Dup = true
 	}
-	if ack := m.from[i].publish(p); ack.Code.Failed() {
+	ack := m.from[i].publish(p)
+	if ack.Code.Failed() {
 		m.s.t.Fatalf("publish: %s", ack.Code)
 	}
+	m.trace = append(m.trace, fmt.Sprint("published ", text, " to ", name, " QoS ", qos, " as ", p.PacketID, ": ", ack.Code))
 }
 
 func (m *model) end(how ending) {
@@ -199,7 +203,9 @@ func TestNothingIsLostWhateverHappens(t *testing.T) {
 		m.online()
 		m.toggle()
 		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 9).Draw(rt, "step") {
+			step := rapid.IntRange(0, 9).Draw(rt, "step")
+			m.trace = append(m.trace, fmt.Sprint(step, m.r.lazy, m.r.c != nil, m.r.subs, m.number))
+			switch step {
 			case 0:
 				m.toggle()
 			case 1:
@@ -221,6 +227,11 @@ func TestNothingIsLostWhateverHappens(t *testing.T) {
 		m.online()
 		m.r.lazy = false
 		m.r.answer(len(m.r.late))
+		defer func() {
+			if t.Failed() {
+				t.Logf("trace %q\nmust %v\ngot %v\nopen %v late %d\nqueued %v\n%s", m.trace, m.must, m.r.got, m.r.open, len(m.r.late), m.s.w.stored(store.KindQueue), m.s.w.log.text())
+			}
+		}()
 		eventually(t, func() bool {
 			m.r.pump()
 			for text, due := range m.must {

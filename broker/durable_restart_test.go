@@ -293,3 +293,28 @@ func TestPacketIdentifiersGoOnAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// What was sent at QoS 2 and may not be sent again is completed all the same:
+// only PUBREL frees its packet identifier at the client, which would take the
+// next message under it for a repetition.
+func TestExchangeOfAMessageThatMayNotBeSentAgain(t *testing.T) {
+	t.Parallel()
+	eachEnd(t, rules{}, func(s scene, end ending) {
+		for _, stop := range []bool{false, true} { // the broker, too
+			c := s.connect("d1", kept)
+			c.listen(2, "a")
+			s.connect("d2").say("a", "x", 2)
+			p := c.next()
+			c.unsubscribe("a")
+			c.drop(s.w)
+			if stop {
+				s = s.after(end)
+			}
+			c = s.resume("d1")
+			c.expectAck(wire.TypePubrel, p.PacketID)
+			c.answerAs(wire.TypePubcomp, p.PacketID)
+			c.quiet()
+			s.w.nothingQueued()
+		}
+	})
+}

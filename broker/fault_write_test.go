@@ -101,7 +101,7 @@ func TestOthersGoOnWithoutTheStore(t *testing.T) {
 			fail(w.store, true)
 			id := victim.send(message("a", "cannot be stored now", 1))
 			if name == "stalled" {
-				eventually(t, func() bool { return w.store.stalls() == 1 })
+				eventually(t, func() bool { return w.store.stalls() > 0 })
 			}
 			globex := w.org("globex")
 			there := w.connect(t, globex.device("d1"), wire.V311)
@@ -115,11 +115,14 @@ func TestOthersGoOnWithoutTheStore(t *testing.T) {
 			}
 			clean.say("b", "QoS 0 to a kept session", 0)
 			stays.hear("b", "QoS 0 to a kept session")
-			fail(w.store, false)
+			if name == "stalled" {
+				fail(w.store, false)
+			}
 			ack := victim.expectAck(wire.TypePuback, id)
 			if ack.Code.Failed() != (name != "stalled") {
 				t.Errorf("answered %s", ack.Code)
 			}
+			fail(w.store, false)
 		})
 	}
 }

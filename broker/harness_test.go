@@ -38,6 +38,8 @@ type world struct {
 	orgs     map[string]*organisation
 	restored broker.Restored
 
+	plugins sync.Map // of verifiers by name, for a policy that names one
+
 	bundle *opa.Bundle // it began with, and another one on its disk will
 	disk   *memstore.Disk
 	store  *tap
@@ -75,7 +77,7 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 			{Verifier: registry.VerifierName}:  reg.TokenVerifier(),
 			{Verifier: "plugin", Name: "free"}: freeVerifier{},
 			{Verifier: plugins.AnonymousName}:  plugins.Anonymous{},
-		}),
+		}, w.plugin),
 		Registry: w.registry, Store: w.store,
 	})
 	w.restored = restore(t, w.broker, reg)
@@ -97,6 +99,13 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 	})
 	t.Cleanup(w.stop)
 	return w
+}
+
+// plugin finds what a test put into w.plugins.
+func (w *world) plugin(ref policy.VerifierRef) (plugins.Verifier, bool) {
+	found, _ := w.plugins.Load(ref.Name)
+	v, ok := found.(plugins.Verifier)
+	return v, ok && ref.Verifier == "plugin"
 }
 
 // restore raises what the disk kept, as the program does.
@@ -304,7 +313,7 @@ func sessionChange(ch registry.Change) broker.Change {
 
 // rules is a small bundle: the text of each package after its first line. What
 // is empty is open, and receive is absent. All clients have the identity mount.
-type rules struct{ connect, publish, subscribe, receive string }
+type rules struct{ connect, publish, subscribe, receive, verifiers string }
 
 const (
 	openConnect   = `decision := {"allow": true, "mounts": [{"client": "", "org": ""}]}`
@@ -333,7 +342,10 @@ func (r rules) bundle(t *testing.T) *opa.Bundle {
 	add("publish", r.publish, openPublish)
 	add("subscribe", r.subscribe, openSubscribe)
 	add("receive", r.receive, "")
-	files["cordon/connect/connect.rego"].Data = append(files["cordon/connect/connect.rego"].Data, verifiers...)
+	if r.verifiers == "" {
+		r.verifiers = verifiers
+	}
+	files["cordon/connect/connect.rego"].Data = append(files["cordon/connect/connect.rego"].Data, r.verifiers...)
 	return load(t, files)
 }
 

@@ -42,7 +42,7 @@ var moments = []struct {
 	{23, "a REST or console call", "", "api/TestEveryRouteIsDecided"},
 	{24, "a registry record is edited", "", ""},
 	{25, "a namesake is created after a deletion", "", ""},
-	{26, "a client authenticates again", "enhanced authentication", ""},
+	{26, "a client authenticates again", "", ""},
 }
 
 func TestMomentsAreShown(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +24,7 @@ type outbox struct {
 		behind   int      // bytes in full
 		buf      []byte
 		spare    []byte
+		grew     bool   // what was written last did not fit an idle connection's buffer
 		counted  int    // bytes that the budget knows of
 		writing  int    // bytes taken by the flusher and not yet written
 		held     bool   // what is here waits for the store
@@ -40,12 +40,8 @@ type outbox struct {
 	written sync.Cond    // a write is done
 }
 
-// Buffers that an outbox keeps, in bytes: a burst must not cost memory for the
-// rest of a busy connection's life, and less still of an idle one's.
-const (
-	keepBuffer = 64 << 10
-	keepIdle   = 4 << 10
-)
+// keepIdle is the largest buffer, in bytes, that an outbox keeps for itself.
+const keepIdle = 4 << 10
 
 // chunk is how many bytes a buffer takes before another is begun, and how many
 // wait in an outbox that takes only what is urgent. It bounds one write, so that
@@ -77,9 +73,12 @@ func newOutbox(c net.Conn, stall time.Duration, b *budget, start func(func()), d
 // short for all connections together, less than limit may wait.
 func (o *outbox) begin(limit int) ([]byte, bool) {
 	o.guarded.Lock()
-	if o.guarded.ended || limit > 0 && o.waitingLocked() > o.budget.most(min(limit, backlog)) {
+	if o.guarded.ended || limit > 0 && o.overLocked(limit) {
 		o.guarded.Unlock()
 		return nil, false
+	}
+	if o.guarded.grew && cap(o.guarded.buf) == 0 {
+		o.guarded.buf = o.budget.buffers.take()
 	}
 	return o.guarded.buf, true
 }
@@ -96,7 +95,7 @@ func (o *outbox) commit(buf []byte, via *conn) {
 	g := &o.guarded
 	g.buf = buf
 	if len(buf) >= chunk {
-		g.full, g.behind, g.buf = append(g.full, buf), g.behind+len(buf), make([]byte, 0, chunk)
+		g.full, g.behind, g.buf = append(g.full, buf), g.behind+len(buf), o.budget.buffers.take()
 	}
 	o.countLocked()
 	if via != nil && o.direct != nil && !g.flushing && !g.held && g.behind == 0 {
@@ -135,8 +134,8 @@ func (o *outbox) flushDirect() {
 	g.writing = 0
 	if n < len(full) {
 		g.rest, g.writing = full[n:], len(full)-n
-	} else if cap(full) <= keepIdle {
-		g.spare = full[:0]
+	} else {
+		o.keepLocked(full)
 	}
 	more := n < len(full) || g.behind+len(g.buf) > 0 || g.due || g.ended
 	g.flushing = more
@@ -231,13 +230,24 @@ func (o *outbox) end() {
 	}
 }
 
+// over reports whether more than limit bytes wait to be written.
+func (o *outbox) over(limit int) bool {
+	o.guarded.Lock()
+	defer o.guarded.Unlock()
+	return o.overLocked(limit)
+}
+
+func (o *outbox) overLocked(limit int) bool {
+	return o.waitingLocked() > o.budget.most(min(limit, backlog))
+}
+
 // await waits while more than limit bytes wait to be written, until end is
 // called. It is how a client that does not read is not read from either, or its
 // answers would fill the memory.
 func (o *outbox) await(limit int) {
 	o.guarded.Lock()
 	defer o.guarded.Unlock()
-	for !o.guarded.ended && o.waitingLocked() > o.budget.most(min(limit, backlog)) {
+	for !o.guarded.ended && o.overLocked(limit) {
 		o.written.Wait()
 	}
 }
@@ -327,12 +337,22 @@ func (o *outbox) write(full []byte) error {
 		}
 		rest = rest[n:]
 	}
-	if cap(full) <= keepBuffer {
-		o.guarded.Lock()
-		o.guarded.spare = full[:0]
-		o.guarded.Unlock()
-	}
+	o.guarded.Lock()
+	o.keepLocked(full)
+	o.guarded.Unlock()
 	return nil
+}
+
+// keepLocked keeps the memory of what was written: a small buffer here, for the
+// next packets, a grown one where every connection finds it. A burst must not
+// cost memory for the rest of a connection's life.
+func (o *outbox) keepLocked(full []byte) {
+	g := &o.guarded
+	if g.grew = cap(full) > keepIdle; g.grew {
+		o.budget.buffers.give(full[:0])
+		return
+	}
+	g.spare = full[:0]
 }
 
 // fail ends an outbox whose connection does not take any more.
@@ -351,19 +371,4 @@ func (o *outbox) close(err error) {
 	o.countLocked()
 	o.guarded.Unlock()
 	o.finish(err)
-}
-
-// budget is the memory that messages and packets on their way to clients may
-// take together. Nobody may have more than there is left: whoever holds most
-// yields first, and one that holds little always finds room.
-type budget struct {
-	total int64 // bytes
-	used  atomic.Int64
-}
-
-func (b *budget) add(n int) { b.used.Add(int64(n)) }
-
-// most is limit, or what is left where that is less.
-func (b *budget) most(limit int) int {
-	return int(max(0, min(int64(limit), b.total-b.used.Load())))
 }

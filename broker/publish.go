@@ -48,6 +48,7 @@ type inbound struct {
 	levels   []string
 	mount    *topic.Mount
 	err      error // the mounts do not allow it
+	memo     policy.Memo
 
 	targets    []target
 	targetsAt  generation
@@ -257,7 +258,7 @@ func (b *Broker) authorise(ctx context.Context, p *publication) *refusal {
 	}
 
 	p.request = policy.Request{
-		Action: policy.ActionPublish, Topic: p.name, Levels: in.levels, QoS: p.qos, Retain: p.retain,
+		Action: policy.ActionPublish, Memo: &in.memo, Topic: p.name, Levels: in.levels, QoS: p.qos, Retain: p.retain,
 		Size: len(p.payload), Will: p.will, Properties: policyProperties(p.props),
 	}
 	if in.mount.Device != nil {

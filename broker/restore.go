@@ -265,8 +265,13 @@ func (r *restoring) entry(key store.Key, value []byte) error {
 	case len(e.subs) == 0:
 		// Nobody is subscribed to it any more, so it will not be sent; and the number
 		// of a subscription that is gone may be given to another one.
-		s.guarded.out.next = max(s.guarded.out.next, e.seq+1)
-		return errDrop
+		if e.qos == 1 {
+			s.guarded.out.next = max(s.guarded.out.next, e.seq+1)
+			return errDrop
+		}
+		// At QoS 2 the client may have it, and only PUBREL frees the packet ID there.
+		e.released, e.retain = true, false
+		r.drops.put(key, (&durable.Entry{Seq: e.seq, QoS: 2, Released: true}).Append(nil))
 	case record.Message != nil:
 		e.msg = restoredMessage(record.Message)
 	default:

@@ -122,21 +122,24 @@ func (s *session) rejudgeInto(ctx context.Context, w *writes, force bool) *stand
 		return old
 	}
 	generation := b.decider.Generation()
-	no := func(cause policy.Cause, detail string) *refusal {
-		return &refusal{action: policy.ActionConnect, cause: cause, detail: detail}
-	}
 	p, err := b.registry.Refresh(ctx, old.principal)
 	if err != nil { // the registry's own change closes or purges; here it is only not allowed
-		return s.expel(old, generation, no(plugins.CauseOf(err), err.Error()), willNever)
+		return s.expel(old, generation, refused(plugins.CauseOf(err), err.Error()), willNever)
 	}
-	st, err := b.stand(ctx, s.space, &p, old.facts.Client)
+	return s.standAs(ctx, w, old, &p, generation)
+}
+
+// standAs judges everything the session holds as p's, with connectMu held. The
+// generation was read before p was.
+func (s *session) standAs(ctx context.Context, w *writes, old *standing, p *policy.Principal, generation policy.Generation) *standing {
+	st, err := s.space.b.stand(ctx, s.space, p, old.facts.Client)
 	switch {
 	case err != nil:
-		return s.expel(old, generation, no(policy.CauseUnavailable, err.Error()), willFires)
+		return s.expel(old, generation, refused(policy.CauseUnavailable, err.Error()), willFires)
 	case !st.connect.Allow:
 		return s.expel(old, generation, denied(policy.ActionConnect, st.connect, ""), willFires)
 	case st.expired(time.Now()):
-		return s.expel(old, generation, no(policy.CauseExpired, ""), willFires)
+		return s.expel(old, generation, refused(policy.CauseExpired, ""), willFires)
 	}
 	s.rejudgeSubscriptions(ctx, w, old, st)
 	s.standing.Store(st)

@@ -121,11 +121,20 @@ type Properties struct {
 // UserProperty is one name and value pair; names may repeat.
 type UserProperty struct{ Key, Value string }
 
+// Memo is where a Judge may note the answer it gave, so that the next request
+// about the same topic finds it at once. The zero Memo is ready. All requests
+// that carry one have the same Judge, action, topic, levels and filter, and are
+// not asked at the same time.
+type Memo struct {
+	Note any // the Judge's
+}
+
 // Request is one question. Which fields count depends on Action; the rest stay
 // zero. A Judge does not keep it, so the caller may reuse it.
 type Request struct {
 	Action Action
 	Time   time.Time
+	Memo   *Memo // nil: none
 
 	// Publish and receive: one concrete topic.
 	Topic      topic.Name // as the client writes it

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 // minOperatorToken is the fewest bytes an operator token may have.
@@ -43,6 +44,10 @@ type Deps struct {
 	Failures Failures
 	// Ready says why the broker cannot serve yet; nil counts as always ready.
 	Ready func() error
+	// Revisions is the history of the policy, and Gate what checks a revision and
+	// makes it live. Without them the operator has no routes for it.
+	Revisions *revision.Book
+	Gate      PolicyGate
 }
 
 // Registry is what the interface asks of the registry; *registry.Registry is one.
@@ -76,6 +81,9 @@ type API struct {
 	token    plugins.Secret
 	ready    func() error
 
+	revisions *revision.Book
+	gate      PolicyGate
+
 	https, socket http.Handler
 	operations    []operation // of /api/v0002
 	document      []byte      // its OpenAPI document
@@ -92,6 +100,7 @@ func New(cfg Config, d Deps) (*API, error) {
 	a := &API{
 		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
 		registry: d.Registry, decider: d.Decider, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
+		revisions: d.Revisions, gate: d.Gate,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

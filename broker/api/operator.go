@@ -168,6 +168,9 @@ func (a *API) operatorRoutes(s *surface) {
 	handle(s, operation{method: "POST", path: "/organisations/{org}/suspend", id: "suspend_organisation", status: http.StatusOK}, a.suspend(true))
 	handle(s, operation{method: "POST", path: "/organisations/{org}/resume", id: "resume_organisation", status: http.StatusOK}, a.suspend(false))
 	handle(s, operation{method: "PUT", path: "/organisations/{org}/quotas", id: "set_quotas", status: http.StatusOK, body: true}, a.setQuotas)
+	if a.revisions != nil {
+		a.policyRoutes(s)
+	}
 }
 
 func (a *API) operatorStatus(context.Context, *call, *none) (OperatorStatus, error) {

@@ -74,9 +74,23 @@ type Config struct {
 	// yields first.
 	MaxBuffer int `name:"max-buffer" placeholder:"MIB" default:"1024" help:"Memory for packets and messages that wait for their clients, in MiB."`
 
-	// Policy is a folder whose bundle replaces the built-in one. Default
+	// Policy is where the bundle comes from that replaces the built-in one: a
+	// folder, a .tar.gz archive as OPA builds it, or the https URL of one. Default
 	// empty: the built-in policies.
-	Policy string `name:"policy" placeholder:"DIR" help:"Policy bundle to use instead of the built-in one, watched."`
+	Policy string `name:"policy" placeholder:"DIR|FILE|URL" help:"Policy bundle to use instead of the built-in one, watched: a folder, a .tar.gz archive or its https URL."`
+
+	// PolicyKey is a PEM file with the public key that has to have signed the
+	// archive. Default empty: archives are not signed, and one that is signed is
+	// refused, since nobody could tell by whom.
+	PolicyKey string `name:"policy-key" placeholder:"FILE" help:"PEM public key that has to have signed the policy archive."`
+
+	// PolicyTokenFile holds the token that the server of the URL wants to see,
+	// read again for each request. Default empty: none.
+	PolicyTokenFile string `name:"policy-token-file" placeholder:"FILE" help:"File with the Bearer token for the policy URL."`
+
+	// PolicyInterval is how many seconds pass between two requests to the URL.
+	// Default 60: a fleet of brokers asks its server as seldom as people notice.
+	PolicyInterval int `name:"policy-interval" placeholder:"SECONDS" default:"60" help:"Seconds between two looks at the policy URL."`
 
 	// Plugins is the folder of token verifiers. Default empty, which Effective
 	// turns into DATA/plugins.
@@ -119,6 +133,8 @@ func Defaults() Config {
 		Durability:   "process",
 		MinFreeSpace: 256,
 		MaxBuffer:    1024,
+
+		PolicyInterval: 60,
 	}
 }
 

@@ -38,6 +38,7 @@ func (c Config) Validate() error {
 		report("tls-cert", "missing beside tls-key")
 	}
 	problems = append(problems, c.validateListeners()...)
+	problems = append(problems, c.validatePolicy()...)
 	for _, origin := range c.WSOrigin {
 		if !validOrigin(origin) {
 			report("ws-origin", "%q is neither HOST, http://HOST, https://HOST nor *", origin)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/cordon-mq/cordon/policy"
@@ -49,7 +50,13 @@ var packageOf = map[policy.Action]string{
 // checked. The Bundle is nil exactly when Report.Err is not.
 //
 // The bundle's tests run here, on the caller's time: up to five seconds each.
-func Load(ctx context.Context, fsys, schemas fs.FS) (b *Bundle, report *Report) {
+func Load(ctx context.Context, fsys, schemas fs.FS) (*Bundle, *Report) {
+	_, b, report := loadTraced(ctx, fsys, schemas, nil)
+	return b, report
+}
+
+// loadTraced is Load that lets tracer see what the tests evaluate; nil: nobody.
+func loadTraced(ctx context.Context, fsys, schemas fs.FS, tracer topdown.QueryTracer) (src *source, b *Bundle, report *Report) {
 	report = &Report{}
 	defer func() {
 		if p := recover(); p != nil {
@@ -60,12 +67,11 @@ func Load(ctx context.Context, fsys, schemas fs.FS) (b *Bundle, report *Report) 
 			b = nil
 		}
 	}()
-
-	src := readSource(fsys, report)
-	return load(ctx, src, schemas, report), report
+	src = readSource(fsys, report)
+	return src, load(ctx, src, schemas, report, tracer), report
 }
 
-func load(ctx context.Context, src *source, schemas fs.FS, report *Report) *Bundle {
+func load(ctx context.Context, src *source, schemas fs.FS, report *Report, tracer topdown.QueryTracer) *Bundle {
 	shapes := readShapes(schemas, report)
 	modules := parseModules(src, report)
 	data := parseData(src, report)
@@ -74,12 +80,13 @@ func load(ctx context.Context, src *source, schemas fs.FS, report *Report) *Bund
 		// on would only add errors that vanish with the first ones.
 		return nil
 	}
-	report.Tests = runTests(ctx, src, modules, data, shapes, report)
+	report.Tests = runTests(ctx, src, modules, data, shapes, report, tracer)
 	if len(report.Tests) == 0 && len(report.Problems) == 0 {
 		report.warning(src, nil, CodeNoTests, "the bundle has no tests", "put test_ rules into files named …_test.rego")
 	}
 	b := compileLive(ctx, src, modules, data, shapes, report)
 	if b != nil {
+		warnOfInput(src, modules, report)
 		b.revision, b.files = src.revision(), src.copies()
 	}
 	return b

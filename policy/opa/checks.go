@@ -157,9 +157,12 @@ func (e *Engine) check(ctx context.Context, q *checks, c check) {
 		c.covering.state.CompareAndSwap(proving, unproven)
 		return
 	}
-	p := prober{check: c, ctx: ctx, end: time.Now().Add(proofTime)}
-	p.at = e.now()
-	p.base, _ = c.judge.answer(ctx, c.entry, &c.covering.request, p.at)
+	at := e.now()
+	p := prober{check: c, ctx: ctx, end: time.Now().Add(proofTime), answer: func(r *policy.Request) answer {
+		a, _ := c.judge.answer(ctx, c.entry, r, at)
+		return a
+	}}
+	p.base = p.answer(&c.covering.request)
 
 	found := p.ask(&c.sample)
 	if proof && found == agrees {

@@ -192,12 +192,18 @@ func (j *judge) recallCovered(snap *snapshot, entry *entryPoint, r *policy.Reque
 		if c.state.Load() != proven || !c.reaches(j.engine, snap, entry, r) {
 			continue
 		}
-		if j.memory.covered.Add(1)%sampleEvery == 1 && j.engine.sampleDue() {
-			j.engine.checks.add(newCheck(j, snap, entry, c, r))
-		}
+		j.sampleCovered(snap, entry, c, r)
+		j.noteAnswer(r, nil, c)
 		return c.decision
 	}
 	return nil
+}
+
+// sampleCovered has one in many covered answers checked.
+func (j *judge) sampleCovered(snap *snapshot, entry *entryPoint, c *covering, r *policy.Request) {
+	if j.memory.covered.Add(1)%sampleEvery == 1 && j.engine.sampleDue() {
+		j.engine.checks.add(newCheck(j, snap, entry, c, r))
+	}
 }
 
 // askedBeside starts the proof of a covering that states the answer to r, which

@@ -41,6 +41,12 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 	entry := snap.entry(r.Action)
 	if entry != nil {
 		count := &e.counters.remembered[j.number%uint64(len(e.counters.remembered))]
+		if r.Memo != nil {
+			if d := j.recallNoted(snap, entry, r); d != nil { //nolint:contextcheck // a check outlives the question that it came from
+				count.equal.Add(1)
+				return d
+			}
+		}
 		if d := j.memory.recallLast(e, snap, entry, r); d != nil {
 			count.equal.Add(1)
 			return d
@@ -49,9 +55,10 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 			count.covered.Add(1)
 			return d
 		}
-		if d := j.memory.recall(e, snap, entry, r); d != nil {
+		if m := j.memory.recall(e, snap, entry, r); m != nil {
 			count.equal.Add(1)
-			return d
+			j.noteAnswer(r, m, nil)
+			return m.decision
 		}
 	}
 	return j.ask(ctx, snap, entry, r)

@@ -69,7 +69,7 @@ func (m *memory) recallLast(e *Engine, snap *snapshot, entry *entryPoint, r *pol
 }
 
 // recall answers what was asked before.
-func (m *memory) recall(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
+func (m *memory) recall(e *Engine, snap *snapshot, entry *entryPoint, r *policy.Request) *remembered {
 	hash := entry.reads.hash(e.seed, r)
 	m.answers.Lock()
 	found := m.answers.byHash[hash]
@@ -78,7 +78,7 @@ func (m *memory) recall(e *Engine, snap *snapshot, entry *entryPoint, r *policy.
 		return nil
 	}
 	m.last[r.Action].Store(found)
-	return found.decision
+	return found
 }
 
 // keep remembers d. Answers of an older generation are dropped, and one that

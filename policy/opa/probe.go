@@ -94,10 +94,10 @@ const (
 // prober asks about the topics that a covering covers.
 type prober struct {
 	check
-	ctx  context.Context
-	at   time.Time // the clock of all evaluations: what changes with it is no mismatch
-	end  time.Time
-	base answer
+	ctx    context.Context
+	answer func(*policy.Request) answer // with one clock for all: what changes with it is no mismatch
+	end    time.Time
+	base   answer
 
 	asked   int
 	differs *policy.Request // that contradicted the base
@@ -110,7 +110,7 @@ func (p *prober) ask(r *policy.Request) finding {
 		return unsettled
 	}
 	p.asked++
-	a, _ := p.judge.answer(p.ctx, p.entry, r, p.at)
+	a := p.answer(r)
 	switch {
 	case a.Cause == policy.CauseTimeout || p.base.Cause != policy.CauseNone && p.base.Cause != policy.CausePolicy:
 		return unsettled

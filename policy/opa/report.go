@@ -45,6 +45,10 @@ const (
 	CodeNoTests = "policy_without_tests" // warning: the bundle has no tests
 	CodeMissing = "policy_missing"       // warning: an entry point has no rule
 	CodeIgnored = "file_ignored"         // warning: a file is no part of a bundle
+	CodeUntyped = "untyped_input"        // warning: input is read in a way that no schema checks
+	CodeWhole   = "whole_input"          // warning: which fields of input are read cannot be told
+	CodeCovers  = "covers_contradicted"  // covers states what the rules do not answer; see CheckCovers
+	CodeFormat  = "format_error"         // a file cannot be formatted; see Format
 )
 
 // Err is nil when the bundle may go live. Otherwise it says how many problems
@@ -146,13 +150,25 @@ func (r *Report) addErrors(src *source, err error) {
 		}
 		list = ast.Errors{one}
 	}
-	for _, e := range list {
+	for i, e := range list {
 		p := newProblem(src, e.Location, e.Code, e.Message, hint(e))
-		if p.Hint == strings.TrimSpace(p.Line) { // a parser's detail
+		if e.Code == ast.ParseErr {
+			if i > 0 && samePlace(list[i-1], e) {
+				continue // the parser says again what it did not like, in other words
+			}
+			// Its detail is the line it stopped at, or the last one of the file.
+			if strings.TrimSpace(p.Line) == "" {
+				p.Line = p.Hint
+			}
 			p.Hint = ""
 		}
 		r.Problems = append(r.Problems, p)
 	}
+}
+
+func samePlace(a, b *ast.Error) bool {
+	return a.Code == b.Code && a.Location != nil && b.Location != nil &&
+		a.Location.File == b.Location.File && a.Location.Row == b.Location.Row && a.Location.Col == b.Location.Col
 }
 
 func hint(e *ast.Error) string {

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // TestResult is the outcome of one test_ rule.
@@ -33,13 +35,15 @@ func RunTests(ctx context.Context, fsys, schemas fs.FS) ([]TestResult, error) {
 
 // runTests compiles everything, tests included, and runs them. Its problems are
 // those of compiling, or the tests that are not true.
-func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, data map[string]any, s *shapes, report *Report) []TestResult {
+func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, data map[string]any, s *shapes, report *Report, tracer topdown.QueryTracer) []TestResult {
 	results, err := tester.NewRunner().
 		SetCompiler(newCompiler(data, s).WithEnablePrintStatements(true)).
 		SetStore(newStore(data)).
 		SetModules(modules).
 		RaiseBuiltinErrors(true).
 		CapturePrintOutput(true).
+		SetCoverageQueryTracer(tracer).
+		SetCoverageRuns([]cover.Kind{}).
 		RunTests(ctx, nil)
 	if err != nil {
 		report.addErrors(src, err)
