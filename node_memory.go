@@ -15,7 +15,7 @@ func (n *node) returnMemory() {
 		{Name: "/gc/heap/allocs:bytes"},
 	}
 	var cycles, allocated, returned uint64
-	n.every(10*time.Second, func() {
+	n.every(2*time.Second, func() {
 		metrics.Read(samples)
 		atRest := samples[0].Value.Uint64() == cycles && samples[1].Value.Uint64()-allocated < restBytes
 		cycles, allocated = samples[0].Value.Uint64(), samples[1].Value.Uint64()
@@ -30,4 +30,4 @@ func (n *node) returnMemory() {
 
 // restBytes is how much an idle process may allocate in one look, and how much
 // it must have allocated since the last time for another to be worth it.
-const restBytes = 8 << 20
+const restBytes = 4 << 20

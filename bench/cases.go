@@ -62,7 +62,7 @@ func sizes(scale float64) size {
 	return size{
 		warm: times(700 * time.Millisecond), span: times(2500 * time.Millisecond), storm: times(2500 * time.Millisecond),
 		crowd: max(200, int(scale*100_000)), idle: min(max(100, int(scale*5000)), 8000), left: max(10, int(min(scale, 1)*200)),
-		settle: times(5 * time.Second), publishers: 50, many: 500, subscribers: 50, pairs: 50,
+		settle: 20 * time.Second, publishers: 50, many: 500, subscribers: 50, pairs: 50,
 	}
 }
 

@@ -156,9 +156,11 @@ func (t *trial) pairsKept(ctx context.Context) (sample, error) {
 	return s, nil
 }
 
-// Memory stands still when it changed by less than this between two looks.
+// Memory stands still when it changed by less than this in so many looks: what a
+// collector gives back comes some seconds after the last connection.
 const (
 	settleLook  = 500 * time.Millisecond
+	settleLooks = 12
 	settleShare = 0.005
 )
 
@@ -195,7 +197,7 @@ func (t *trial) settled(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for end := time.Now().Add(t.size.settle); time.Now().Before(end); {
+	for end, still := time.Now().Add(t.size.settle), 0; time.Now().Before(end); {
 		timer := time.NewTimer(settleLook)
 		select {
 		case <-timer.C:
@@ -207,10 +209,13 @@ func (t *trial) settled(ctx context.Context) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if math.Abs(float64(now-last)) < settleShare*float64(last) {
+		if math.Abs(float64(now-last)) >= settleShare*float64(last) {
+			last, still = now, 0
+			continue
+		}
+		if still++; still == settleLooks {
 			return now, nil
 		}
-		last = now
 	}
 	return last, nil
 }

@@ -72,6 +72,7 @@ func tcp(t *testing.T, w *world) net.Conn {
 	go func() {
 		defer close(served)
 		c, err := l.Accept()
+		_ = l.Close()
 		if err != nil {
 			return
 		}
@@ -79,7 +80,6 @@ func tcp(t *testing.T, w *world) net.Conn {
 	}()
 	c, err := net.Dial("tcp", l.Addr().String())
 	must(t, err)
-	must(t, l.Close())
 	t.Cleanup(func() {
 		_ = c.Close()
 		<-served

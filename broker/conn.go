@@ -47,10 +47,10 @@ type conn struct {
 	unlimited bool              // there is no deadline, nor will there be one
 	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
-	pub       publication // reused by every PUBLISH
-	touched   []*outbox   // to be flushed before the next read that waits
-	unflushed int         // reads since they were
-	flush     func()      // flushTouched
+	pub       *publication // reused by every PUBLISH; nil before the first
+	touched   []*outbox    // to be flushed before the next read that waits
+	unflushed int          // reads since they were
+	flush     func()       // flushTouched
 
 	// Guarded by out.
 	topicBuf   []byte // scratch of transmit

@@ -87,7 +87,10 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 		c.refusePublish(pk, r)
 		return
 	}
-	p := &c.pub
+	if c.pub == nil {
+		c.pub = new(publication)
+	}
+	p := c.pub
 	*p = publication{
 		space: c.space, origin: s.key, payer: c, standing: st, name: in.name, in: in,
 		payload: pk.Payload, qos: pk.QoS, retain: pk.Retain, props: pk.Properties,

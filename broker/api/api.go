@@ -37,6 +37,8 @@ type Config struct {
 type Deps struct {
 	Registry Registry
 	Decider  policy.Decider
+	// Verifiers check Bearer tokens; nil: there is no other way in than Basic.
+	Verifiers Verifiers
 	// OperatorToken opens /api/operator/v1 on the HTTPS listener. The zero Secret
 	// leaves it shut; a short one is an error.
 	OperatorToken plugins.Secret
@@ -78,6 +80,7 @@ type API struct {
 	failures Failures
 	registry Registry
 	decider  policy.Decider
+	bearers  Verifiers
 	token    plugins.Secret
 	ready    func() error
 
@@ -99,7 +102,7 @@ func New(cfg Config, d Deps) (*API, error) {
 	}
 	a := &API{
 		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
-		registry: d.Registry, decider: d.Decider, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
+		registry: d.Registry, decider: d.Decider, bearers: d.Verifiers, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
 		revisions: d.Revisions, gate: d.Gate,
 	}
 	if a.log == nil {

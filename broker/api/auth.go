@@ -32,7 +32,7 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 	}
 	p, username, err := d.verify(r)
 	if err != nil {
-		if _, _, presented := r.BasicAuth(); failures != nil && presented && errors.Is(err, plugins.ErrBad) {
+		if failures != nil && d.presents(r) && errors.Is(err, plugins.ErrBad) {
 			failures.Record(address)
 		}
 		return nil, d.refuseCredential(r, op, err)
@@ -59,8 +59,12 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 
 func (d *door) done(*http.Request, *operation, *call, int) {}
 
-// verify checks the credential of r.
+// verify checks the credential of r, and says what the policy is told of who
+// presents it.
 func (d *door) verify(r *http.Request) (policy.Principal, string, error) {
+	if token, ok := bearer(r); ok && d.api.bearers != nil {
+		return d.verifyBearer(r, token)
+	}
 	username, password, ok := r.BasicAuth()
 	if !ok || len(r.Header.Values("Authorization")) != 1 {
 		return policy.Principal{}, "", &plugins.Refusal{Cause: policy.CauseUnknown}
@@ -94,7 +98,7 @@ func (d *door) refuseCredential(r *http.Request, op *operation, err error) error
 	return &fault{
 		status:  http.StatusUnauthorized,
 		message: policy.CauseUnknown.Public(),
-		header:  http.Header{"Www-Authenticate": {realm}},
+		header:  http.Header{"Www-Authenticate": d.challenges()},
 	}
 }
 
@@ -173,6 +177,9 @@ func (d *door) log(r *http.Request, op *operation, why refusal) {
 func publicName(p *policy.Principal) string {
 	switch p.Kind {
 	case policy.KindApplication:
+		if p.APIKey == "" { // a plugin's
+			return p.Verifier + "/" + string(p.App)
+		}
 		return p.APIKey
 	case policy.KindUser:
 		return string(p.ID) + "@" + p.Org.String()
@@ -238,7 +245,7 @@ func addressOf(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// Credentials verifies callers.
+// Credentials verifies callers by Basic, and looks at all of them again.
 type Credentials interface {
 	// VerifyBasic checks an API key and its token or a user and the password. Its
 	// error is one of the sentinels of package plugins.

@@ -6,7 +6,9 @@
 //   - /api/v0002 answers as the Watson IoT Platform did: paths, status codes,
 //     object shapes, the list envelope and the error body.
 //   - The caller shows HTTP Basic: an API key and its token, or NAME@ORG and a
-//     password. Anything that does not hold is 401 and always the same answer.
+//     password. Or it shows a Bearer token and, in the header X-Cordon-Plugin, the
+//     name of the plugin that knows it; bearer.go says why there. Anything that
+//     does not hold is 401 and always the same answer.
 //   - Every route of /api/v0002 is decided by the policy (cordon.admin) before
 //     its handler runs. A denial is 403 with the policy's public reason and the
 //     decision's ID.

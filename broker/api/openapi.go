@@ -37,9 +37,10 @@ func documentConfig(version string) huma.Config {
 				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"basic": {Type: "http", Scheme: "basic", Description: "API key and token, or NAME@ORG and password."},
+					"bearer": {Type: "http", Scheme: "bearer", Description: "A token that a plugin verifies; " + pluginHeader + " names the plugin."},
 				},
 			},
-			Security: []map[string][]string{{"basic": {}}},
+			Security: []map[string][]string{{"basic": {}}, {"bearer": {}}},
 		},
 		Formats: huma.DefaultFormats,
 	}

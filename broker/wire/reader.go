@@ -3,7 +3,7 @@ package wire
 import "io"
 
 const (
-	firstBuffer = 1 << 10  // bytes a quiet connection costs
+	firstBuffer = 512      // bytes a quiet connection costs
 	fullBuffer  = 16 << 10 // bytes a busy one reads at a time; also the least step of growth
 	emptyReads  = 100      // reads in a row without a byte or an error before a source is given up
 )
