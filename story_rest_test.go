@@ -48,6 +48,12 @@ func (s *story) operator(args []string) {
 	s.call(client, control.BaseURL, args, func(*http.Request) {})
 }
 
+// ready asks /readyz: "ready" prints the status and what is said.
+func (s *story) ready(args []string) {
+	s.options(flag.NewFlagSet("ready", 0), args, 0, 0)
+	s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS"), []string{http.MethodGet, "/readyz"}, func(*http.Request) {})
+}
+
 // operatorTokenFile is the only file that may have a token in it.
 func (s *story) operatorTokenFile() string { return filepath.Join(s.data, "operator.token") }
 

@@ -6,7 +6,7 @@
 //
 //	listen ─► serve ─► connect: credential ─► Verifiers ─► Principal
 //	   ─► stand: connect decision ─► will judged ─► attach: CONNACK, resume
-//	PUBLISH ─► resolve: alias, mount in ─► admit: authorise ─► retain ─► deliver ─► acknowledge
+//	PUBLISH ─► resolve: alias, mount in ─► admit: authorise ─► retain ─► deliver ─► commit ─► acknowledge
 //	SUBSCRIBE ─► subscribe: split, mount in, authorise ─► index ─► SUBACK ─► sendRetained
 //	deliver ─► clear: stale? receive? mount out ─► transmit ─► outbox ─► socket
 //
@@ -22,7 +22,9 @@
 //   - Nothing is answered from a decision of an older generation: publish and
 //     clear look at the live generation first and judge a stale session anew.
 //   - An acknowledgement leaves after the message is in every session it was
-//     routed to.
+//     routed to, and stored for each that is kept; so does everything else that is
+//     promised (see commit.go). What is clean or at QoS 0 never touches the store,
+//     but for what is retained.
 //   - Nobody waits for a reader: delivering is copying into memory that is
 //     bounded, and a bound that is met costs its own session.
 //
@@ -37,8 +39,8 @@
 //	conn.guarded, outbox.guarded
 //
 // No connectMu is held while another session is delivered to, since delivering
-// may have to judge that one. No policy is asked and nothing is read or written
-// under any of the other locks.
+// may have to judge that one. No policy is asked and nothing is read, written or
+// submitted to the store under any of the other locks.
 //
 // # Moments
 //

@@ -64,30 +64,31 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
 	var fresh []granted
 	reason := ""
-	var w writes
-	s.connectMu.Lock()
-	for i, option := range pk.Filters {
-		sub, isNew, r := s.subscribe(ctx, &w, option, pk.SubscriptionID)
-		if r == nil {
-			codes[i] = wire.Code(sub.qos)
-			fresh = append(fresh, granted{sub, isNew, option})
-			continue
+	var fatal *refusal
+	stored := c.change(func(w *writes) {
+		for i, option := range pk.Filters {
+			sub, isNew, r := s.subscribe(ctx, w, option, pk.SubscriptionID)
+			if r == nil {
+				codes[i] = wire.Code(sub.qos)
+				fresh = append(fresh, granted{sub, isNew, option})
+				continue
+			}
+			c.b.logRefusal(c.org(), c.client.ID, r)
+			if r.onDeny == policy.Close {
+				fatal = r
+				return
+			}
+			codes[i] = r.reasonCode()
+			if reason == "" && c.problem {
+				reason = r.publicReason()
+			}
 		}
-		c.b.logRefusal(c.org(), c.client.ID, r)
-		if r.onDeny == policy.Close {
-			s.connectMu.Unlock()
-			c.stored(ctx, &w)
-			c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), will: willFires})
-			return
-		}
-		codes[i] = r.reasonCode()
-		if reason == "" && c.problem {
-			reason = r.publicReason()
-		}
+	})
+	if !c.await(ctx, stored) {
+		return
 	}
-	s.connectMu.Unlock()
-
-	if !c.stored(ctx, &w) {
+	if fatal != nil {
+		c.end(ending{cause: fatal.cause, code: fatal.reasonCode(), reason: fatal.publicReason(), will: willFires})
 		return
 	}
 	if buf, ok := c.out.begin(0); ok {
@@ -102,15 +103,29 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	}
 }
 
-// stored waits until w is, and ends the connection if it cannot be: nothing is
-// promised that a crash would take back.
-func (c *conn) stored(ctx context.Context, w *writes) bool {
+// change runs f, which changes the subscriptions of the session, with connectMu
+// held, and submits what it notes before it is released. The channel has the
+// outcome; it is nil where there was nothing to store.
+func (c *conn) change(f func(w *writes)) <-chan error {
+	c.session.connectMu.Lock()
+	defer c.session.connectMu.Unlock()
+	var w writes
+	f(&w)
 	if w.none() {
+		return nil
+	}
+	outcome := make(chan error, 1)
+	c.b.commit(&w, func(err error) { outcome <- err })
+	return outcome
+}
+
+// await waits until a change is stored, and ends the connection if it could not
+// be: nothing is promised that a crash would take back.
+func (c *conn) await(ctx context.Context, outcome <-chan error) bool {
+	if outcome == nil {
 		return true
 	}
-	answer := make(chan error, 1)
-	c.b.commit(w, func(err error) { answer <- err })
-	if err := <-answer; err != nil {
+	if err := <-outcome; err != nil {
 		c.end(ending{cause: policy.CauseStorage, code: codeOf(policy.CauseStorage), will: willFires})
 		return false
 	}
@@ -217,30 +232,32 @@ func (s *session) enter(ctx context.Context, w *writes, sub *subscription, most 
 func (c *conn) handleUnsubscribe(ctx context.Context, pk *wire.Unsubscribe) {
 	codes := make([]wire.Code, len(pk.Filters))
 	var owed []*entry
-	var w writes
-	c.session.connectMu.Lock()
-	for i, written := range pk.Filters {
-		share, filter, err := topic.ParseSubscription(written)
-		switch {
-		case errors.Is(err, topic.ErrShare):
-			codes[i] = wire.TopicFilterInvalid
-		case err != nil:
-			c.session.connectMu.Unlock()
-			c.stored(ctx, &w)
-			c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
-			return
-		default:
-			sub := c.session.unsubscribe(&w, subscriptionKey{share, filter})
-			if sub == nil {
-				codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
-			} else if sub.group != nil {
-				owed = append(owed, c.session.owed(sub.group)...)
+	malformed := false
+	stored := c.change(func(w *writes) {
+		for i, written := range pk.Filters {
+			share, filter, err := topic.ParseSubscription(written)
+			switch {
+			case errors.Is(err, topic.ErrShare):
+				codes[i] = wire.TopicFilterInvalid
+			case err != nil:
+				malformed = true
+				return
+			default:
+				sub := c.session.unsubscribe(w, subscriptionKey{share, filter})
+				if sub == nil {
+					codes[i] = wire.NoSubscriptionExisted // [MQTT-3.11.3-2]
+				} else if sub.group != nil {
+					owed = append(owed, c.session.owed(sub.group)...)
+				}
 			}
 		}
-	}
-	c.session.connectMu.Unlock()
+	})
 	c.session.handOver(ctx, owed, false)
-	if !c.stored(ctx, &w) {
+	if !c.await(ctx, stored) {
+		return
+	}
+	if malformed {
+		c.end(ending{cause: policy.CauseTopic, code: wire.MalformedPacket, will: willFires})
 		return
 	}
 	if buf, ok := c.out.begin(0); ok {
