@@ -35,6 +35,7 @@ type commandLine struct {
 	Pub     pubCmd     `cmd:"" help:"Publish messages."`
 	Sub     subCmd     `cmd:"" help:"Print the messages of a subscription."`
 	Policy  policyCmd  `cmd:"" help:"Write, check and test policy bundles."`
+	Plugin  pluginCmd  `cmd:"" help:"Write, check and try token verifiers."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	Help helpFlag `help:"Show help of the command."`

@@ -17,35 +17,37 @@ import (
 	"github.com/cordon-mq/cordon/broker/api"
 	"github.com/cordon-mq/cordon/broker/api/control"
 	"github.com/cordon-mq/cordon/broker/config"
+	"github.com/cordon-mq/cordon/broker/feed"
 	"github.com/cordon-mq/cordon/broker/listen"
 	"github.com/cordon-mq/cordon/broker/pki"
 	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/broker/store/badgerstore"
 	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/plugins/wasm"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/opa"
-	"github.com/cordon-mq/cordon/rego"
+	"github.com/cordon-mq/cordon/policy/revision"
 )
-
-// evaluationTime bounds one policy evaluation. It is wall time: enough for one
-// that takes microseconds to survive a machine that is busy otherwise.
-const evaluationTime = time.Second
 
 // node is one running Cordon: every part, in the order they were started.
 type node struct {
 	cfg config.Config
 	log *slog.Logger
 
-	store    *badgerstore.Store
-	registry *registry.Registry
-	engine   *opa.Engine
-	broker   *broker.Broker
-	api      *api.API
-	tls      *tls.Config
-	caFile   string // empty with a certificate of the operator's own
-	tour     *tour
-	failures *listen.Failures // of MQTT and REST together
-	short    atomic.Bool      // free space is below the watermark
+	store     *badgerstore.Store
+	registry  *registry.Registry
+	engine    *opa.Engine
+	plugins   *wasm.Host // nil when the folder could not be used
+	verifiers *plugins.Set
+	broker    *broker.Broker
+	api       *api.API
+	tls       *tls.Config
+	caFile    string // empty with a certificate of the operator's own
+	tour      *tour
+	failures  *listen.Failures // of MQTT and REST together
+	short     atomic.Bool      // free space is below the watermark
+
+	revisions *revision.Book // of the policy: what was live when
 
 	mqtts, mqtt, https *listen.Listener // nil when off
 
@@ -77,19 +79,21 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.openPolicy(ctx, stderr); err != nil {
 		return nil, err
 	}
+	n.openPlugins(ctx)
+	n.verifiers = plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
+		{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
+		{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
+	}, n.findPlugin)
 	n.failures = listen.NewFailures(listen.FailuresConfig{})
 	n.broker = broker.New(broker.Config{
 		Domain: cfg.Domain, Failures: n.failures, Log: log, Buffer: int64(cfg.MaxBuffer) << 20,
 	}, broker.Deps{
-		Decider: n.engine,
-		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
-			{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
-			{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
-		}),
-		Registry: brokerRegistry{n.registry}, Store: n.store,
+		Decider:   n.engine,
+		Verifiers: n.verifiers,
+		Registry:  feed.Registry{Registry: n.registry}, Store: n.store,
 	})
 	n.engine.OnActivate(func(policy.Generation) { n.broker.Sweep() })
-	n.onStop(n.registryWatch(func(ch registry.Change) { n.broker.Apply(sessionChange(ch)) }))
+	n.onStop(n.registryWatch(func(ch registry.Change) { n.broker.Apply(feed.Change(ch)) }))
 	n.onStop(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 		defer cancel()
@@ -220,41 +224,14 @@ func (n *node) every(interval time.Duration, f func()) {
 	})
 }
 
-// openPolicy loads the bundle to start with. One with problems does not start:
-// there is no earlier one to go on with.
-func (n *node) openPolicy(ctx context.Context, stderr io.Writer) error {
-	n.engine = opa.New(opa.Options{Log: n.log, Schemas: rego.Schemas(), Timeout: evaluationTime})
-	source := rego.Bundle()
-	if n.cfg.Policy != "" {
-		source = os.DirFS(n.cfg.Policy)
-	}
-	bundle, report := opa.Load(ctx, source, rego.Schemas())
-	if bundle == nil {
-		_, _ = report.WriteTo(stderr)
-		return fmt.Errorf("policy: %w", report.Err())
-	}
-	opa.LogReport(n.log, report)
-	n.engine.Activate(bundle)
-	if n.cfg.Policy == "" {
-		return nil
-	}
-	watching, cancel := context.WithCancel(context.Background())
-	n.onStop(func() error { cancel(); return nil })
-	n.work.Go(func() {
-		if err := n.engine.Watch(watching, n.cfg.Policy); err != nil {
-			n.log.Error("policy folder not watched", "err", err)
-		}
-	})
-	return nil
-}
-
 func (n *node) openAPI() error {
 	token, err := control.Token(n.cfg.Data)
 	if err != nil {
 		return err
 	}
 	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
-		Registry: n.registry, Decider: n.engine, OperatorToken: token, Failures: n.failures, Ready: n.ready,
+		Registry: n.registry, Decider: n.engine, Verifiers: n.verifiers, OperatorToken: token, Failures: n.failures, Ready: n.ready,
+		Revisions: n.revisions, Gate: func(ctx context.Context) revision.Check { return policyGate(ctx, n.activate) },
 	})
 	return err
 }

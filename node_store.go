@@ -94,5 +94,8 @@ func (n *node) ready() error {
 	if n.short.Load() {
 		return errors.New("storage is short")
 	}
+	if n.engine.Revision() == "" {
+		return errors.New("there is no policy yet")
+	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -45,6 +46,8 @@ import (
 //	field VAR NAME            puts a field of the last body into a variable
 //	device ORG TYPE ID        makes the type, unless it is there, and a device with
 //	                          the first key of ORG. Sets $ACME01_D1 to its token
+//	pack [-sign FILE] ARCHIVE FOLDER
+//	                          makes a .tar.gz of policies; see policy_pack_test.go
 //	nosecrets                 no token of this story is in the data folder, in any
 //	                          encoding that is likely, nor in the log
 //	mqtt NAME ...             a client; see story_mqtt_test.go
@@ -79,9 +82,11 @@ func TestStories(t *testing.T) {
 			"org":            command((*story).org),
 			"rest":           command((*story).rest),
 			"operator":       command((*story).operator),
+			"ready":          command((*story).ready),
 			"operator-token": command((*story).operatorToken),
 			"field":          command((*story).field),
 			"device":         command((*story).device),
+			"pack":           command((*story).pack),
 			"nosecrets":      command((*story).noSecrets),
 			"mqtt":           command((*story).mqtt),
 		},
@@ -115,6 +120,9 @@ func setUpStory(env *testscript.Env) error {
 	env.Setenv("CORDON_DATA", s.data)
 	env.Setenv("CORDON_MQTTS", "127.0.0.1:0")
 	env.Setenv("CORDON_HTTPS", "127.0.0.1:0")
+	if cache, err := os.UserCacheDir(); err == nil { // where go builds what a story writes
+		env.Setenv("GOCACHE", cmp.Or(os.Getenv("GOCACHE"), filepath.Join(cache, "go-build")))
+	}
 	env.Setenv("GORACE", "atexit_sleep_ms=10 "+os.Getenv("GORACE")) // or every run lasts a second longer
 	env.Defer(func() {
 		if s.tb.Failed() && s.broker != nil {

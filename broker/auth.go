@@ -24,10 +24,12 @@ const (
 	renewalBurst = 8
 )
 
-// exchange is a re-authentication under way.
-type exchange struct {
-	*plugins.Exchange
-	until time.Time
+// renewals are the re-authentications of a connection.
+type renewals struct {
+	method   string // of CONNECT
+	often    *rate.Limiter
+	exchange *plugins.Exchange // nil: none is under way
+	until    time.Time         // when that is too late
 }
 
 // converse leads the exchange that begins with pk to CONNACK. The turns are taken
@@ -56,7 +58,7 @@ func (c *conn) converse(ctx context.Context, pk *wire.Connect) *refusal {
 			pk.AuthData = reply.Data // accept says it
 			principal, no := c.vouch(ctx, &reply.Principal)
 			if r = no; r == nil {
-				c.method, c.renewals = pk.AuthMethod, rate.NewLimiter(rate.Every(renewalEvery), renewalBurst)
+				c.renewals = &renewals{method: pk.AuthMethod, often: rate.NewLimiter(rate.Every(renewalEvery), renewalBurst)}
 				r = c.begin(ctx, pk, principal)
 			}
 		})
@@ -110,35 +112,36 @@ func (c *conn) handleAuth(ctx context.Context, pk *wire.Auth) {
 }
 
 func (c *conn) reauthenticate(ctx context.Context, pk *wire.Auth) *refusal {
+	n := c.renewals
 	switch {
-	case pk.Method != c.method:
+	case n == nil || pk.Method != n.method:
 		return otherMethod()
-	case (pk.Code == wire.ReAuthenticate) != (c.exchange == nil):
+	case (pk.Code == wire.ReAuthenticate) != (n.exchange == nil):
 		return refused(policy.CauseProtocol, "AUTH out of order")
-	case c.exchange == nil && !c.renewals.Allow():
+	case n.exchange == nil && !n.often.Allow():
 		return refused(policy.CauseLimit, "re-authenticates too often")
-	case c.exchange == nil:
+	case n.exchange == nil:
 		// The password of CONNECT is not kept: the method has to do without it.
-		x, r := c.beginExchange(ctx, &plugins.Credential{Client: c.client}, c.method)
+		x, r := c.beginExchange(ctx, &plugins.Credential{Client: c.client}, n.method)
 		if r != nil {
 			return r
 		}
-		c.exchange = &exchange{x, time.Now().Add(renewalTime)}
-	case time.Now().After(c.exchange.until):
+		n.exchange, n.until = x, time.Now().Add(renewalTime)
+	case time.Now().After(n.until):
 		return refused(policy.CauseExpired, "the re-authentication took too long")
 	}
-	reply, r := c.turn(ctx, c.exchange.Exchange, pk.Data)
+	reply, r := c.turn(ctx, n.exchange, pk.Data)
 	if r != nil {
 		return r
 	}
 	code := wire.ContinueAuthentication
 	if reply.Done {
-		code, c.exchange = wire.Success, nil
+		code, n.exchange = wire.Success, nil
 		if r := c.renew(ctx, &reply.Principal); r != nil {
 			return r
 		}
 	}
-	if !c.sendAuth(c.method, code, reply.Data) && !c.closing.Load() {
+	if !c.sendAuth(n.method, code, reply.Data) && !c.closing.Load() {
 		return refused(policy.CausePayloadSize, "the client cannot take the authentication data")
 	}
 	return nil

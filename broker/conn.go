@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/cordon-mq/cordon/broker/listen"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/policy"
@@ -36,9 +34,7 @@ type conn struct {
 	session   *session                         // nil before CONNACK
 	changes   uint64                           // Broker.changes before the principal was read
 
-	method   string    // Authentication Method of CONNECT; empty: none
-	exchange *exchange // re-authentication under way; nil: none
-	renewals *rate.Limiter
+	renewals *renewals // nil: CONNECT had no Authentication Method
 
 	unanswered atomic.Int32 // acknowledgements that wait for the store; see answer
 

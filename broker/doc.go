@@ -6,6 +6,7 @@
 //
 //	listen ─► serve ─► connect: credential ─► Verifiers ─► Principal
 //	   ─► stand: connect decision ─► will judged ─► attach: CONNACK, resume
+//	AUTH ─► turn: the verifier's exchange ─► renew: everything judged for the renewed Principal
 //	PUBLISH ─► resolve: alias, mount in ─► admit: authorise ─► retain ─► deliver ─► commit ─► acknowledge
 //	SUBSCRIBE ─► subscribe: split, mount in, authorise ─► index ─► SUBACK ─► sendRetained
 //	deliver ─► clear: stale? receive? mount out ─► transmit ─► outbox ─► socket

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cordon-mq/cordon/broker"
+	"github.com/cordon-mq/cordon/broker/feed"
 	"github.com/cordon-mq/cordon/broker/listen"
 	"github.com/cordon-mq/cordon/broker/listen/listentest"
 	"github.com/cordon-mq/cordon/broker/registry"
@@ -81,7 +82,7 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 		Registry: w.registry, Store: w.store,
 	})
 	w.restored = restore(t, w.broker, reg)
-	unwatch := reg.Watch(func(ch registry.Change) { w.broker.Apply(sessionChange(ch)) })
+	unwatch := reg.Watch(func(ch registry.Change) { w.broker.Apply(feed.Change(ch)) })
 	l := listen.New(w.net, listen.Config{Name: "mqtts", Log: log})
 	served := make(chan error, 1)
 	go func() { served <- l.Serve(w.broker.Serve) }()
@@ -268,47 +269,7 @@ func (j gatedJudge) Decide(ctx context.Context, r *policy.Request) *policy.Decis
 }
 
 func (g *gatedRegistry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Quotas, error) {
-	o, err := g.Organisation(ctx, org)
-	if err != nil {
-		return broker.Quotas{}, err
-	}
-	return broker.Quotas{
-		Connections: o.Quotas.Connections, Sessions: o.Quotas.Sessions,
-		Subscriptions: o.Quotas.Subscriptions, RetainedBytes: o.Quotas.RetainedBytes, PublishRate: o.Quotas.PublishRate,
-		StoredBytes: o.Quotas.StoredBytes, EvaluationsRate: o.Quotas.EvaluationsRate,
-	}, nil
-}
-
-// sessionChange says what a registry change means for sessions, as the program does.
-func sessionChange(ch registry.Change) broker.Change {
-	out := broker.Change{Org: ch.Org, Incarnation: ch.Incarnation, At: ch.At}
-	switch {
-	case ch.APIKey != "":
-		out.Match = func(p *policy.Principal) bool { return p.APIKey == ch.APIKey }
-	case ch.PrincipalKind != policy.KindNobody:
-		out.Match = func(p *policy.Principal) bool {
-			return p.Kind == ch.PrincipalKind && p.Type == ch.Type && p.ID == ch.ID
-		}
-	}
-	switch ch.Kind {
-	case registry.OrganisationChanged, registry.SubjectChanged:
-		out.Effect = broker.Rejudge
-	case registry.OrganisationSuspended:
-		out.Effect, out.Cause = broker.Disconnect, policy.CauseDisabled
-	case registry.OrganisationDeleted:
-		out.Effect, out.Cause, out.Gone = broker.Purge, policy.CauseRevoked, true
-	case registry.SubjectDisabled:
-		out.Effect, out.Cause = broker.Purge, policy.CauseDisabled
-	case registry.SubjectDeleted:
-		out.Effect, out.Cause = broker.Purge, policy.CauseRevoked
-		if ch.PrincipalKind == policy.KindDevice || ch.PrincipalKind == policy.KindGateway {
-			out.Type, out.ID = ch.Type, ch.ID
-		}
-	case registry.CredentialReplaced:
-		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
-		out.Match = func(p *policy.Principal) bool { return p.Credential == ch.Credential }
-	}
-	return out
+	return feed.Registry{Registry: g.Registry}.SessionQuotas(ctx, org)
 }
 
 // rules is a small bundle: the text of each package after its first line. What

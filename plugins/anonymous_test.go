@@ -22,7 +22,7 @@ func TestAnonymousIsOfTheOrganisationThePolicyNames(t *testing.T) {
 	t.Parallel()
 	set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 		{Verifier: "anonymous"}: plugins.Anonymous{},
-	})
+	}, nil)
 	for _, name := range []string{"demo01", "acme01"} {
 		org := organisation(t, name)
 		p, err := set.Verify(t.Context(), []policy.VerifierRef{{Verifier: "anonymous", Org: org}}, &plugins.Credential{
@@ -40,7 +40,7 @@ func TestAnonymousNeedsAnOrganisation(t *testing.T) {
 	if _, err := (plugins.Anonymous{}).Verify(t.Context(), &plugins.Credential{}); !errors.Is(err, plugins.ErrUnavailable) {
 		t.Errorf("asked directly: %v", err)
 	}
-	set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{{Verifier: "anonymous"}: plugins.Anonymous{}})
+	set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{{Verifier: "anonymous"}: plugins.Anonymous{}}, nil)
 	if p, err := set.Verify(t.Context(), []policy.VerifierRef{{Verifier: "anonymous"}}, &plugins.Credential{}); !errors.Is(err, plugins.ErrUnavailable) {
 		t.Errorf("without organisation: %+v, %v", p, err)
 	}
@@ -53,7 +53,7 @@ func TestSetRefusesAnOrganisationNobodyHeeds(t *testing.T) {
 	everybody := verifier(func() (policy.Principal, error) {
 		return policy.Principal{Org: org, Kind: policy.KindUser, ID: "u"}, nil
 	})
-	set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{{Verifier: "token"}: everybody})
+	set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{{Verifier: "token"}: everybody}, nil)
 	if _, err := set.Verify(t.Context(), []policy.VerifierRef{{Verifier: "token"}}, &plugins.Credential{}); err != nil {
 		t.Errorf("without organisation: %v", err)
 	}
@@ -71,7 +71,7 @@ func TestReservedNames(t *testing.T) {
 	})
 	for name, reserved := range map[string]bool{"token": true, "certificate": true, "anonymous": true, "jwt": false} {
 		ref := policy.VerifierRef{Verifier: "plugin", Name: name}
-		set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{ref: good})
+		set := plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{ref: good}, nil)
 		_, err := set.Verify(t.Context(), []policy.VerifierRef{ref}, &plugins.Credential{})
 		if plugins.Reserved(name) != reserved || errors.Is(err, plugins.ErrUnavailable) != reserved {
 			t.Errorf("%s: reserved %v, %v", name, plugins.Reserved(name), err)

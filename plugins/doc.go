@@ -11,6 +11,8 @@
 //     that everything else which names an organisation agrees with it.
 //  4. A principal names its verifier. The names "token", "certificate" and
 //     "anonymous" belong to the built-in ones: no plugin can have one.
+//  5. A [Conversation] can lead an MQTT 5 AUTH exchange as well. The first that
+//     does not answer [ErrNotMine] leads the [Exchange] to its end.
 //
 // A verifier authenticates. What the principal may do is the policy's answer.
 //
@@ -18,5 +20,8 @@
 //
 //   - A Credential prints as redacted, whatever the verb.
 //   - A verifier returns a valid principal or an error, never both.
-//   - A Set is immutable; a changed configuration is another Set.
+//   - A Set is immutable; a changed configuration is another Set. Plugins come and
+//     go behind its [Source].
+//   - An Exchange has at most TurnsMost turns, keeps at most StateMost bytes of its
+//     verifier, and forgets the credential when it is over.
 package plugins

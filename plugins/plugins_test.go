@@ -57,7 +57,7 @@ func TestSetAsksInOrder(t *testing.T) {
 		ref("down"):    verifier(func() (policy.Principal, error) { return policy.Principal{}, plugins.ErrUnavailable }),
 		ref("empty"):   verifier(func() (policy.Principal, error) { return policy.Principal{}, nil }),
 		ref("system"):  verifier(func() (policy.Principal, error) { return policy.Principal{Org: org, Kind: policy.KindSystem}, nil }),
-	})
+	}, nil)
 	for _, tt := range []struct {
 		ask  string
 		want policy.Cause

@@ -131,3 +131,43 @@ func fieldPaths(schema map[string]any, prefix string) map[string]bool {
 	}
 	return all
 }
+
+// A block of rego in the README is a file of the examples, and every example has
+// a row.
+func TestReadmeCookbook(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]bool{}
+	examples := map[string]bool{}
+	err = fs.WalkDir(os.DirFS("examples"), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile("examples/" + name)
+		files[string(text)] = true
+		example, _, _ := strings.Cut(name, "/")
+		examples[example] = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for block := range strings.SplitSeq(string(readme), "```rego\n") {
+		text, _, ok := strings.Cut(block, "```")
+		if blocks++; blocks > 1 && (!ok || !files[text]) {
+			t.Errorf("no example has a file like\n%s", text)
+		}
+	}
+	if blocks < 2 {
+		t.Error("the README shows no rules")
+	}
+	for example := range examples {
+		if !strings.Contains(string(readme), "| [`"+example+"`](examples/"+example+"/") {
+			t.Errorf("the README has no row for examples/%s", example)
+		}
+	}
+}

@@ -40,7 +40,7 @@ func (d *door) verifyBearer(r *http.Request, token string) (policy.Principal, st
 	switch names := r.Header.Values(pluginHeader); {
 	case len(names) > 1 || len(names) == 1 && len(names[0]) > nameMost:
 		return policy.Principal{}, "", &plugins.Refusal{Cause: policy.CauseUnknown}
-	case len(names) == 1:
+	case len(names) == 1 && names[0] != "":
 		username = pluginUser + names[0]
 	}
 	client := clientOf(r, username)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,10 +91,9 @@ func TestBearer(t *testing.T) {
 func TestBearerRefused(t *testing.T) {
 	t.Parallel()
 	good := policy.Principal{Org: mustOrg(t, "acme01"), Kind: policy.KindUser, ID: "u", Verifier: "door"}
-	late, elsewhere, off := good, good, good
+	late, elsewhere := good, good
 	late.ExpiresAt = time.Date(2026, 1, 31, 11, 59, 59, 0, time.UTC)
 	elsewhere.Org = mustOrg(t, "gone01")
-	off.Kind, off.ID, off.Type = policy.KindDevice, "d1", "sensor"
 	for name, tt := range map[string]struct {
 		plugin string
 		token  string
@@ -127,7 +127,7 @@ func TestBearerRefused(t *testing.T) {
 	r := w.withBearer("GET", "/api/v0002/", "", "door", bearerToken)
 	r.Header.Add("X-Cordon-Plugin", "window")
 	w.do(r).wantError(t, http.StatusUnauthorized, "CDNHT0401E")
-	w.decider.OnVerifiers(func(*policy.Client) ([]policy.VerifierRef, error) { return nil, plugins.ErrBad })
+	w.decider.OnVerifiers(func(*policy.Client) ([]policy.VerifierRef, error) { return nil, errors.New("no rule") })
 	w.do(w.withBearer("GET", "/api/v0002/", "", "door", bearerToken)).wantError(t, http.StatusServiceUnavailable, "CDNHT0503E")
 }
 

@@ -36,7 +36,7 @@ func documentConfig(version string) huma.Config {
 			Components: &huma.Components{
 				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"basic": {Type: "http", Scheme: "basic", Description: "API key and token, or NAME@ORG and password."},
+					"basic":  {Type: "http", Scheme: "basic", Description: "API key and token, or NAME@ORG and password."},
 					"bearer": {Type: "http", Scheme: "bearer", Description: "A token that a plugin verifies; " + pluginHeader + " names the plugin."},
 				},
 			},

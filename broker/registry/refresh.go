@@ -83,7 +83,7 @@ func (r *Registry) Stands(_ context.Context, p *policy.Principal) (bool, error) 
 		return true, nil
 	}
 	if refused := refusal(err); !errors.Is(refused, plugins.ErrUnavailable) {
-		return false, nil //nolint:nilerr // that is the answer
+		return false, nil
 	}
 	return false, unavailable(err)
 }

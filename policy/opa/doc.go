@@ -36,6 +36,7 @@
 // 1024 is evaluated and compared. A contradiction is logged with both answers,
 // counted in [Stats], and ends the use of covers for that revision, whenever it
 // is live. What cannot be settled is not used.
+// Before a bundle is ever live, [CheckCovers] does the same with what its tests ask.
 //
 // # Invariants
 //

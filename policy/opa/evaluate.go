@@ -131,8 +131,8 @@ func verifierOf(v ast.Value) (ref policy.VerifierRef, err error) {
 		return ref, fmt.Errorf("%q is no verifier; there are token, certificate, plugin, anonymous", shorten(ref.Verifier))
 	case named != (ref.Name != ""):
 		return ref, errors.New("a name belongs to a plugin, and a plugin needs one")
-	case anonymous != !ref.Org.IsZero():
-		return ref, errors.New("an org belongs to anonymous, and anonymous needs one")
+	case anonymous && ref.Org.IsZero(), !anonymous && !named && !ref.Org.IsZero():
+		return ref, errors.New("an org belongs to anonymous, which needs one, or to a plugin")
 	}
 	return ref, nil
 }

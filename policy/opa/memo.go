@@ -25,7 +25,7 @@ func (j *judge) recallNoted(snap *snapshot, entry *entryPoint, r *policy.Request
 	}
 	const theName = readTopic | readLevels | readFilter
 	if m.generation != snap.generation || m.request.Action != r.Action ||
-		!(entry.reads &^ theName).same(&m.request, r) || !m.until.IsZero() && !m.holds(j.engine, r) {
+		!(entry.reads&^theName).same(&m.request, r) || !m.until.IsZero() && !m.holds(j.engine, r) {
 		return nil
 	}
 	if c != nil {

@@ -95,7 +95,7 @@ type holderKey struct {
 	credential    policy.CredentialID
 	version       uint64
 	expires       int64
-	unnamed, tls  bool
+	unnamed       bool
 	client        clientKey
 	apiKey, level string
 }

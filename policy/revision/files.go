@@ -74,8 +74,25 @@ func (f *Files) cutTail() error {
 
 func (f *Files) cut() error { return errors.Join(f.log.Truncate(f.size), f.log.Sync()) }
 
+// inPlace reports as an error that the log which is open is not the one that
+// others see: somebody put another file in its place.
+func (f *Files) inPlace() (fs.FileInfo, error) {
+	open, err := f.log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	seen, err := os.Lstat(filepath.Join(f.dir, "log"))
+	switch {
+	case err != nil:
+		return nil, err
+	case !os.SameFile(open, seen):
+		return nil, errors.New("another file is in the place of the policy log")
+	}
+	return open, nil
+}
+
 func (f *Files) read() ([]byte, error) {
-	info, err := f.log.Stat()
+	info, err := f.inPlace()
 	switch {
 	case err != nil:
 		return nil, err
@@ -134,6 +151,9 @@ func (f *Files) Log() (entries [][]byte, head []byte, err error) {
 
 // Append implements Store.
 func (f *Files) Append(entry, head []byte) error {
+	if _, err := f.inPlace(); err != nil {
+		return fmt.Errorf("append to policy log: %w", err)
+	}
 	line := append(bytes.Clone(entry), '\n')
 	_, err := f.log.WriteAt(line, f.size)
 	if err = errors.Join(err, f.log.Sync()); err != nil {

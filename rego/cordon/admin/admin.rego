@@ -10,7 +10,12 @@ import data.cordon.roles
 
 # METADATA
 # title: Whether one call may be made
-decision := {"allow": true} if _allowed
+# description: Rules called deny, in files beside this one, take away and give nothing.
+decision := {"allow": false, "reason": reason} if {
+	reason := min(data.cordon.admin.deny)
+}
+
+else := {"allow": true} if _allowed
 
 else := {"allow": false, "reason": _reason}
 

@@ -105,3 +105,9 @@ test_nobody_gets_a_key_with_more_than_they_have if {
 		admin.decision.allow with input as _call(_key(["PD_ADMIN_APP"]), call[0], call[1], {"roles": "PD_ADMIN_APP"})
 	}
 }
+
+# The reason is the first in the alphabet.
+test_a_rule_that_denies_wins if {
+	admin.decision == {"allow": false, "reason": "closed"} with input as _call(_administrator, "GET", "/", {})
+		with data.cordon.admin.deny as {"shut", "closed"}
+}

@@ -33,7 +33,28 @@ _with_id(request, id) := object.union(request, {"client": {"id": id}})
 
 test_the_token_verifier_is_asked if {
 	connect.verifiers == [{"verifier": "token"}]
+	every username in ["", "use-token-auth", "a-acme01-0123456789", "use-plugin", "Use-Plugin:x", " use-plugin:x"] {
+		connect.verifiers == [{"verifier": "token"}] with input as {"client": {"username": username}}
+	}
 }
+
+test_a_username_chooses_one_plugin if {
+	every name in ["jwt", "static-token", "a", "A.b_c-9", "x12345678901234567890123456789012345"] {
+		connect.verifiers == [{"verifier": "plugin", "name": name}] with input as _username("use-plugin:", name)
+	}
+}
+
+test_what_cannot_be_a_plugin_asks_nobody if {
+	names := [
+		"", " ", "a b", "a/b", "..\\a", "a\n", "\na", "a:b", "use-plugin:a", "ä", "a\u0000",
+		"x123456789012345678901234567890123456",
+	]
+	every name in names {
+		connect.verifiers == [] with input as _username("use-plugin:", name)
+	}
+}
+
+_username(prefix, name) := {"client": {"username": concat("", [prefix, name])}}
 
 test_device_gets_its_own_prefix_for_both_spellings if {
 	answer := connect.decision with input as _device
@@ -78,6 +99,11 @@ test_user_is_refused if {
 	} with input as {"principal": {"org": "acme01", "kind": "user", "id": "admin"}, "client": {"id": "x"}}
 }
 
+test_nobody_in_particular_is_refused if {
+	answer := connect.decision with input as object.remove(_device, ["principal"])
+	answer == {"allow": false, "reason": "only devices, gateways and applications connect over MQTT"}
+}
+
 test_unregistered_device_is_refused if {
 	every request in [_device, _gateway] {
 		answer := connect.decision with input as object.union(request, {"principal": {"registered": false}})
@@ -85,9 +111,41 @@ test_unregistered_device_is_refused if {
 	}
 }
 
+# What a plugin says is judged like anything else.
+test_device_of_a_plugin_is_registered_and_says_the_truth if {
+	of_plugin := object.union(_device, {
+		"principal": {"verifier": "jwt", "claims": {"sub": "d1"}},
+		"client": {"username": "use-plugin:jwt"},
+	})
+	connect.decision.allow with input as of_plugin
+	not connect.decision.allow with input as object.union(of_plugin, {"principal": {"registered": false}})
+	not connect.decision.allow with input as _with_id(of_plugin, "d:acme01:sensor:d2")
+}
+
+test_application_of_a_plugin_has_no_roles if {
+	of_plugin := {
+		"principal": {
+			"org": "acme01", "kind": "application", "app": "app1", "verifier": "jwt",
+			"roles": [], "groups": [], "registered": false, "claims": {"roles": ["PD_ADMIN_APP"]},
+		},
+		"org": {"id": "acme01", "connection_level": "tls"},
+		"client": {"id": "a:acme01:app1", "username": "use-plugin:jwt", "listener": "mqtts"},
+	}
+	answer := connect.decision with input as of_plugin
+	answer.allow
+	answer.roles == []
+}
+
 test_application_needs_no_registration if {
 	answer := connect.decision with input as object.union(_application, {"principal": {"registered": false}})
 	answer.allow
+}
+
+test_every_door_with_tls_will_do if {
+	every listener in ["mqtts", "wss", "https"] {
+		answer := connect.decision with input as object.union(_device, {"client": {"listener": listener}})
+		answer.allow
+	}
 }
 
 test_plain_connection_needs_tls_optional if {
@@ -101,6 +159,11 @@ test_plain_connection_needs_tls_optional if {
 test_unknown_listener_counts_as_plain if {
 	unknown := object.union(_device, {"client": {"listener": "carrier pigeon"}})
 	connect.decision == {"allow": false, "reason": "this organisation requires TLS"} with input as unknown
+}
+
+test_absent_listener_counts_as_plain if {
+	absent := object.union(object.remove(_device, ["client"]), {"client": {"id": ""}})
+	connect.decision == {"allow": false, "reason": "this organisation requires TLS"} with input as absent
 }
 
 test_plain_connection_is_refused_where_the_level_is_unknown if {
@@ -136,6 +199,19 @@ test_the_reason_names_the_right_client_id if {
 	answer.reason == "the client ID has to be d:acme01:sensor:d1"
 }
 
+test_the_reason_names_every_right_client_id if {
+	gateway := connect.decision with input as _with_id(_gateway, "g:acme01:router:g2")
+	gateway.reason == "the client ID has to be g:acme01:router:g1"
+	application := connect.decision with input as _with_id(_application, "a:acme01:app2")
+	application.reason == "the client ID has to be A:acme01:app1 or a:acme01:app1"
+}
+
+test_application_without_a_name_is_nobody_else if {
+	nameless := object.remove(_application, ["principal"])
+	answer := connect.decision with input as object.union(nameless, {"principal": {"org": "acme01", "kind": "application"}})
+	answer == {"allow": false, "reason": "the client ID says that the client is somebody else"}
+}
+
 test_application_may_be_scalable if {
 	every id in ["A:acme01:app1", "A:acme01:app1:one", "a:acme01:app1"] {
 		answer := connect.decision with input as _with_id(_application, id)
@@ -155,4 +231,10 @@ test_applications_of_class_A_share if {
 	connect.decision.share == "A:app1:instances" with input as _with_id(_application, "A:acme01:app1:i1")
 	not connect.decision.share with input as _application
 	not connect.decision.share with input as _device
+}
+
+# The reason is the first in the alphabet.
+test_a_rule_that_denies_wins if {
+	connect.decision == {"allow": false, "reason": "closed"} with input as _device
+		with data.cordon.connect.deny as {"shut", "closed"}
 }

@@ -2,33 +2,55 @@
 # title: Who may publish what
 # description: >-
 #   The levels are relative to the organisation. A message that is allowed loses
-#   its retain flag. No answer covers other topics: "+" would also stand for an
-#   empty level, and an event without a name is refused.
+#   its retain flag. What may be published of a device depends on its type, its
+#   id and the kind of message, so one answer covers all names and formats.
 package cordon.publish
 
 import data.cordon.roles
 
 # METADATA
 # title: Whether one topic may be published to
-decision := {"allow": true, "retain": "strip"} if _allowed
+# description: >-
+#   Rules called deny, in files beside this one, take away and give nothing. They
+#   may tell one name from another, so where there are any, covers is left out.
+decision := {"allow": false, "reason": reason} if {
+	reason := min(data.cordon.publish.deny)
+}
+
+else := {"allow": true, "retain": "strip", "covers": [filter]} if {
+	filter := _allowed
+	not data.cordon.publish.deny
+}
+
+else := {"allow": true, "retain": "strip"} if _allowed
 
 else := {"allow": false, "reason": _reason}
 
+# A topic that may be published to is one of the same device and the same kind of
+# message: this is their filter. A "+" of covers stands for no empty level.
+
 # A device and a gateway publish their own events.
-_allowed if {
+_allowed := concat("/", ["iot-2/type", input.principal.type, "id", input.principal.id, "evt/+/fmt/+"]) if {
 	input.principal.kind == "device"
 	_own_event
 }
 
-_allowed if {
+_allowed := concat("/", ["iot-2/type", input.principal.type, "id", input.principal.id, "evt/+/fmt/+"]) if {
 	input.principal.kind == "gateway"
 	_own_event
 }
 
 # An application publishes for any device what its roles say.
-_allowed if {
+_allowed := concat("/", ["iot-2/type", input.levels[2], "id", input.levels[4], _message, "+/fmt/+"]) if {
 	input.principal.kind == "application"
 	_message in roles.publishes
+	count(input.levels) == 9
+}
+
+_allowed := concat("/", ["iot-2/type", input.levels[2], "id", input.levels[4], "cmd/+"]) if {
+	input.principal.kind == "application"
+	_message in roles.publishes
+	count(input.levels) == 7
 }
 
 _own_event if {

@@ -10,7 +10,12 @@ import data.cordon.roles
 
 # METADATA
 # title: Whether one filter may be subscribed to
-decision := {"allow": true, "qos": 2} if _allowed
+# description: Rules called deny, in files beside this one, take away and give nothing.
+decision := {"allow": false, "reason": reason} if {
+	reason := min(data.cordon.subscribe.deny)
+}
+
+else := {"allow": true, "qos": 2} if _allowed
 
 else := {"allow": false, "reason": _reason}
 

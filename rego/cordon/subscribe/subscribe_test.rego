@@ -129,3 +129,9 @@ test_user_subscribes_to_nothing if {
 		"this principal does not subscribe",
 	)
 }
+
+# The reason is the first in the alphabet.
+test_a_rule_that_denies_wins if {
+	subscribe.decision == {"allow": false, "reason": "closed"} with input as _to(_device, "iot-2/type/sensor/id/d1/cmd/+/fmt/+")
+		with data.cordon.subscribe.deny as {"shut", "closed"}
+}

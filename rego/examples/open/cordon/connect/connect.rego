@@ -21,6 +21,8 @@ else := {
 }
 
 _refusal := "this organisation requires TLS" if {
-	not input.client.listener in {"mqtts", "wss", "https"}
+	not _over_tls
 	not input.org.connection_level == "tls_optional"
 }
+
+_over_tls if input.client.listener in {"mqtts", "wss", "https"}

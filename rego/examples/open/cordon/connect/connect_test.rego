@@ -45,3 +45,8 @@ test_plain_connection_is_refused_where_the_level_is_unknown if {
 	plain := object.union(object.remove(_anonymous("a"), ["org"]), {"client": {"listener": "mqtt"}})
 	not connect.decision.allow with input as plain
 }
+
+test_absent_listener_counts_as_plain if {
+	absent := object.union(object.remove(_anonymous("a"), ["client"]), {"client": {"id": "a"}})
+	not connect.decision.allow with input as absent
+}

@@ -1,4 +1,4 @@
-package main
+package feed
 
 import (
 	"context"
@@ -8,12 +8,13 @@ import (
 	"github.com/cordon-mq/cordon/policy"
 )
 
-// brokerRegistry is the registry as the broker asks it. The two do not know
-// each other, so that neither decides what the other may become.
-type brokerRegistry struct{ *registry.Registry }
+// Registry is the registry as the broker asks it: a broker.Registry.
+type Registry struct{ *registry.Registry }
+
+var _ broker.Registry = Registry{}
 
 // SessionQuotas picks what the broker enforces.
-func (r brokerRegistry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Quotas, error) {
+func (r Registry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Quotas, error) {
 	o, err := r.Organisation(ctx, org)
 	if err != nil {
 		return broker.Quotas{}, err
@@ -25,8 +26,8 @@ func (r brokerRegistry) SessionQuotas(ctx context.Context, org policy.OrgID) (br
 	}, nil
 }
 
-// sessionChange says what a committed change means for live sessions.
-func sessionChange(ch registry.Change) broker.Change {
+// Change says what a committed change means for live sessions.
+func Change(ch registry.Change) broker.Change {
 	out := broker.Change{Org: ch.Org, Incarnation: ch.Incarnation, Match: subjectOf(ch), At: ch.At}
 	switch ch.Kind {
 	case registry.OrganisationChanged, registry.SubjectChanged:
