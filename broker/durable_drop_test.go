@@ -189,7 +189,8 @@ func TestNumberOfASubscriptionThatIsGone(t *testing.T) {
 // sessionKeyOn is the key of the only session on a disk that nobody has open.
 func (w *world) sessionKeyOn(disk interface {
 	Open(store.Options) (store.Store, error)
-}, keys durable.Space) (found store.Key) {
+}, keys durable.Space,
+) (found store.Key) {
 	w.t.Helper()
 	st, err := disk.Open(storeOptions)
 	must(w.t, err)
@@ -251,8 +252,10 @@ func TestA16RestartJudgesDeliveriesAgain(t *testing.T) {
 		spelt string
 	}{
 		"receive refuses one": {rules{receive: `decision := {"allow": input.topic != "a/1"}`}, "2", "a/2"},
-		"another mount": {rules{connect: `decision := {"allow": true, "mounts": [{"client": "b/", "org": "a/"}, {"client": "a/", "org": "elsewhere/"}]}`},
-			"", ""},
+		"another mount": {
+			rules{connect: `decision := {"allow": true, "mounts": [{"client": "b/", "org": "a/"}, {"client": "a/", "org": "elsewhere/"}]}`},
+			"", "",
+		},
 		"connect refuses": {rules{connect: `decision := {"allow": input.principal.id != "d1", "mounts": [{"client": "", "org": ""}]}`}, "", ""},
 	}
 	for name, tt := range tests {

@@ -54,7 +54,7 @@ func drawProperties(t *rapid.T) *wire.PublishProperties {
 	return p
 }
 
-func drawMessage(t *rapid.T, tb testing.TB) *durable.Message {
+func drawMessage(t *rapid.T, tb testing.TB) *durable.Message { //nolint:thelper // rapid's comes first
 	m := &durable.Message{
 		Topic:   must(topic.ParseRoutedName(levels.Draw(t, "topic")))(tb),
 		Payload: rapid.SliceOf(rapid.Byte()).Draw(t, "payload"), QoS: rapid.ByteRange(0, 2).Draw(t, "qos"),
@@ -196,8 +196,10 @@ func TestGoldenBytes(t *testing.T) {
 		"entry, inline":  {(&durable.Entry{Seq: 65536, QoS: 2, Subs: []uint32{1, 300}, Message: short}).Append(nil), "01040280800402" + "01ac02" + "000203612f62017a"},
 		"entry, shared":  {(&durable.Entry{Seq: 7, QoS: 1, Retain: true, Shared: 5}).Append(nil), "010101070005"},
 		"entry, release": {(&durable.Entry{Seq: 7, QoS: 2, Released: true}).Append(nil), "01020207"},
-		"will": {(&durable.Will{Name: must(topic.ParseName("w"))(t), Payload: []byte("p"), QoS: 1, Retain: true, Delay: time.Minute}).Append(nil),
-			"0101013c01770170"},
+		"will": {
+			(&durable.Will{Name: must(topic.ParseName("w"))(t), Payload: []byte("p"), QoS: 1, Retain: true, Delay: time.Minute}).Append(nil),
+			"0101013c01770170",
+		},
 		"subscription": {(&durable.Subscription{
 			Filter: must(topic.ParseFilter("a/#"))(t), Named: "g", Share: "g", Wanted: 2, QoS: 1, ID: 200, NoLocal: true, AsPublished: true,
 		}).Append(nil), "01030201c80103612f2301670167"},

@@ -47,15 +47,18 @@ func TestChange(t *testing.T) {
 		"device deleted":         {device(registry.SubjectDeleted), broker.Purge, policy.CauseRevoked, false, "d1", []string{"d1", "d1, plugin"}},
 		"key deleted": {
 			registry.Change{Kind: registry.SubjectDeleted, PrincipalKind: policy.KindApplication, APIKey: "a-acme01-0123456789"},
-			broker.Purge, policy.CauseRevoked, false, "", []string{"app"},
+			broker.Purge, policy.CauseRevoked, false, "",
+			[]string{"app"},
 		},
 		"user deleted": {
 			registry.Change{Kind: registry.SubjectDeleted, PrincipalKind: policy.KindUser, ID: "u"},
-			broker.Purge, policy.CauseRevoked, false, "", []string{"u"},
+			broker.Purge, policy.CauseRevoked, false, "",
+			[]string{"u"},
 		},
 		"token replaced": {
 			registry.Change{Kind: registry.CredentialReplaced, PrincipalKind: policy.KindDevice, Type: "sensor", ID: "d1", Credential: credential},
-			broker.Disconnect, policy.CauseRevoked, false, "", []string{"d1"},
+			broker.Disconnect, policy.CauseRevoked, false, "",
+			[]string{"d1"},
 		},
 	} {
 		tt.change.Org, tt.change.Incarnation, tt.change.At = org, 7, at

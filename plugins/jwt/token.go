@@ -117,7 +117,7 @@ func decodeObject(what string, text []byte) (map[string]any, refusal) {
 	switch err {
 	case nil:
 		return object, ""
-	case guest.ErrDuplicate:
+	case guest.ErrDuplicate: //nolint:errorlint // the very values
 		return nil, refusal("the token's " + what + " names a member twice")
 	default:
 		return nil, refusal("the token's " + what + " is not a JSON object")
