@@ -143,6 +143,11 @@ func cases() []benchCase {
 			run:     func(ctx context.Context, t *trial) (sample, error) { return t.storm(ctx, t.process.Plain) },
 		},
 		benchCase{
+			id: "connects-plugin", title: "Connect and disconnect, plain, tokens checked by the plugin jwt", chart: "connects",
+			peers: []string{peers.Cordon}, metrics: []metric{connects, cpuPerConnect, p50, p99},
+			run: func(ctx context.Context, t *trial) (sample, error) { return t.pluggedStorm(ctx, t.process.Plain) },
+		},
+		benchCase{
 			id: "connects-tls", title: "Connect and disconnect, TLS 1.3, full handshake", chart: "connects",
 			peers:   []string{peers.Cordon, peers.Mosquitto, peers.Bare},
 			metrics: []metric{connects, cpuPerConnect, p50, p99},

@@ -81,6 +81,10 @@ func goals() []goal {
 		what: "connects/s, TLS, / bare Go TLS listener", limit: 0.85, atLeast: true,
 		of: term{"connects-tls", peers.Cordon, connects}, against: term{"connects-tls", peers.Bare, connects},
 	}
+	pluginConnects := goal{
+		what: "connects/s, tokens checked by a plugin / built-in tokens", limit: 0.7, atLeast: true,
+		of: term{"connects-plugin", peers.Cordon, connects}, against: term{"connects", peers.Cordon, connects},
+	}
 	return []goal{
 		ratio("fan-in QoS 0, CPU, / Mosquitto", "fan-in-qos0", cpuPerMessage, peers.Mosquitto, 0.30),
 		ratio("fan-in QoS 1, CPU, / Mosquitto", "fan-in-qos1", cpuPerMessage, peers.Mosquitto, 0.30),
@@ -104,6 +108,7 @@ func goals() []goal {
 		figure("idle connection, plain", "idle", bytesPerConn, 12, "kB"),
 		figure("idle connection, TLS", "idle-tls", bytesPerConn, 36, "kB"),
 		atLeast(ratio("connects/s, plain, / mochi", "connects", connects, peers.Mochi, 0.9)),
+		pluginConnects,
 		tlsConnects,
 		figure("remembered decision, last topic", "decision-same", nanoseconds, 60, "ns"),
 		figure("remembered decision, rotating topics", "decision-rotating", nanoseconds, 200, "ns"),

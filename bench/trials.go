@@ -229,6 +229,24 @@ func (t *trial) storm(ctx context.Context, target load.Target) (sample, error) {
 	for i := range identities {
 		identities[i] = t.peer.Device(i)
 	}
+	return t.stormOf(ctx, target, identities)
+}
+
+// pluggedStorm is storm with tokens that a plugin checks, and whose answers are
+// remembered.
+func (t *trial) pluggedStorm(ctx context.Context, target load.Target) (sample, error) {
+	identities := make([]load.Identity, t.size.many)
+	for i := range identities {
+		who, ok := t.peer.Plugged(i)
+		if !ok {
+			return nil, fmt.Errorf("%s has no plugins", t.peer.Name)
+		}
+		identities[i] = who
+	}
+	return t.stormOf(ctx, target, identities)
+}
+
+func (t *trial) stormOf(ctx context.Context, target load.Target, identities []load.Identity) (sample, error) {
 	out, err := load.Storm{
 		Target: target, Identities: identities, Workers: stormWorkers,
 		Warm: t.size.warm, Span: t.size.storm, Probe: t.process.CPU,

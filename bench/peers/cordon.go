@@ -32,6 +32,10 @@ func (l *Lab) cordon(ctx context.Context, binary string) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	plugged, err := l.installJWT(ctx, data)
+	if err != nil {
+		return nil, err
+	}
 	version, err := exec.CommandContext(ctx, binary, "version").Output()
 	if err != nil {
 		return nil, err
@@ -40,7 +44,7 @@ func (l *Lab) cordon(ctx context.Context, binary string) (*Peer, error) {
 	return &Peer{
 		Title: "Cordon", Version: string(bytes.TrimSpace(line)), hasTLS: true,
 		Setup:  "the program with its default policies; devices with generated tokens, applications with an API key",
-		caFile: filepath.Join(data, "tls", "ca.crt"), mounts: true,
+		caFile: filepath.Join(data, "tls", "ca.crt"), mounts: true, plugged: plugged,
 		launch: func(e endpoints, _ bool) (string, []string, error) {
 			return binary, []string{
 				"serve", "--data", data, "--mqtt", e.plain, "--mqtts", e.tls, "--https", "off", "--log-level", "error",

@@ -35,6 +35,8 @@ type Peer struct {
 	app    func(id string) load.Identity
 	mounts bool // devices write short topics
 	caFile string
+
+	plugged func(i int) load.Identity // nil: no plugins
 }
 
 // Devices is how many different devices may publish or connect.

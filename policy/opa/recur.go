@@ -1,6 +1,7 @@
 package opa
 
 import (
+	"encoding/json"
 	"net/netip"
 	"sync"
 
@@ -12,8 +13,8 @@ import (
 // A fleet that reconnects asks what it asked before: the same principals, by the
 // same records, under the same policy. Two memories of the engine answer that:
 // which verifiers a credential of some form is for, and what connect said to a
-// principal of the registry. Like every remembered answer these hold for one
-// bundle, and are keyed in full by what the rules can read.
+// principal. Like every remembered answer these hold for one bundle, and are keyed
+// in full by what the rules can read.
 
 // clientFields is a set of what rules can read of input.client.
 type clientFields uint8
@@ -86,8 +87,8 @@ func (f clientFields) keyOf(c *policy.Client) (k clientKey, ok bool) {
 }
 
 // holderKey is everything that a connect decision can be made from, beside the
-// bundle. The records behind a principal of the registry are in it by their
-// version; one whose facts come from elsewhere has none.
+// bundle. The records behind a principal are in it by their version, and what its
+// verifier found beside them as text.
 type holderKey struct {
 	org           policy.OrgID
 	incarnation   uint64
@@ -96,16 +97,33 @@ type holderKey struct {
 	version       uint64
 	expires       int64
 	unnamed       bool
+	registered    bool
 	client        clientKey
 	apiKey, level string
+
+	verifier, claims string
 }
+
+// maxClaims is how many bytes of claims, as JSON, are worth remembering.
+const maxClaims = 2048
 
 // holderOf is the key of f; ok is false for a principal without one.
 func (f clientFields) holderOf(facts *policy.Facts) (k holderKey, ok bool) {
 	p := facts.Principal
-	if p == nil || facts.Org == nil || p.Verifier != registryVerifier || p.Version == 0 || p.Claims != nil {
+	if p == nil || facts.Org == nil || p.Version == 0 {
 		return k, false
 	}
+	if p.Verifier != registryVerifier && (p.Roles != nil || p.Permissions != nil) {
+		return k, false // no record that has a version says so
+	}
+	if p.Claims != nil {
+		text, err := json.Marshal(p.Claims) // in the order of their names
+		if err != nil || len(text) > maxClaims {
+			return k, false
+		}
+		k.claims = string(text)
+	}
+	k.verifier, k.registered = p.Verifier, p.Registered
 	k.client, ok = f.keyOf(facts.Client)
 	k.org, k.incarnation, k.subject, k.credential, k.version = p.Org, p.Incarnation, p.Subject(), p.Credential, p.Version
 	k.unnamed, k.apiKey, k.level = p.Unnamed, p.APIKey, facts.Org.ConnectionLevel
@@ -115,7 +133,8 @@ func (f clientFields) holderOf(facts *policy.Facts) (k holderKey, ok bool) {
 	return k, ok
 }
 
-// registryVerifier is whose principals carry the version of their records.
+// registryVerifier is whose principals have the roles of their records. Whatever
+// else the registry knows of a principal is in its version, whoever verified it.
 const registryVerifier = "token"
 
 // recurring are the answers of one bundle that may be given to others than whom

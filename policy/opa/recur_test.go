@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -41,11 +42,20 @@ func TestReconnectIsRemembered(t *testing.T) {
 		"under another client ID":    {func(_ *policy.Principal, c *policy.Client) { c.ID = "other" }, false},
 		"verified by a plugin":       {func(p *policy.Principal, _ *policy.Client) { p.Verifier = "jwt" }, false},
 		"with claims":                {func(p *policy.Principal, _ *policy.Client) { p.Claims = map[string]any{"a": 1} }, false},
+		"with other claims":          {func(p *policy.Principal, _ *policy.Client) { p.Claims = map[string]any{"a": 2} }, false},
+		"unregistered":               {func(p *policy.Principal, _ *policy.Client) { p.Registered = false }, false},
+		"until another time":         {func(p *policy.Principal, _ *policy.Client) { p.ExpiresAt = time.Unix(2e9, 0) }, false},
 		"without a version to go by": {func(p *policy.Principal, _ *policy.Client) { p.Version = 0 }, false},
 	} {
 		if d := ask(tt.edit); !d.Allow || (d.ID == first.ID) != tt.same {
 			t.Errorf("%s: %+v; the same answer: %v, want %v", name, d, d.ID == first.ID, tt.same)
 		}
+	}
+	plugged := func(claim int) string {
+		return ask(func(p *policy.Principal, _ *policy.Client) { p.Verifier, p.Claims = "jwt", map[string]any{"a": claim} }).ID
+	}
+	if plugged(1) != plugged(1) || plugged(1) == plugged(2) {
+		t.Error("the claims of a plugin are not what its answers are kept by")
 	}
 	e.Activate(mustLoad(t, connectRules(`decision := {"allow": false}`)))
 	if d := ask(func(*policy.Principal, *policy.Client) {}); d.Allow {
