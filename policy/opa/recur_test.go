@@ -54,7 +54,7 @@ func TestReconnectIsRemembered(t *testing.T) {
 	plugged := func(claim int) string {
 		return ask(func(p *policy.Principal, _ *policy.Client) { p.Verifier, p.Claims = "jwt", map[string]any{"a": claim} }).ID
 	}
-	if plugged(1) != plugged(1) || plugged(1) == plugged(2) {
+	if one, again, other := plugged(1), plugged(1), plugged(2); one != again || one == other {
 		t.Error("the claims of a plugin are not what its answers are kept by")
 	}
 	e.Activate(mustLoad(t, connectRules(`decision := {"allow": false}`)))
