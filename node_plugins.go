@@ -50,21 +50,5 @@ func (n *node) findPlugin(ref policy.VerifierRef) (plugins.Verifier, bool) {
 	if n.plugins == nil {
 		return nil, false
 	}
-	v, ok := n.plugins.Find(ref)
-	if leads, can := v.(wasm.Conversation); ok && can {
-		return conversation{leads}, true
-	}
-	return v, ok
-}
-
-// conversation is a plugin as the broker knows it. The two do not know each
-// other.
-type conversation struct{ wasm.Conversation }
-
-var _ plugins.Conversation = conversation{}
-
-// Converse implements [plugins.Conversation].
-func (c conversation) Converse(ctx context.Context, who *plugins.Credential, turn plugins.Turn) (plugins.Reply, error) {
-	reply, err := c.Conversation.Converse(ctx, who, wasm.Turn(turn))
-	return plugins.Reply(reply), err
+	return n.plugins.Find(ref)
 }

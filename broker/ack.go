@@ -35,9 +35,7 @@ func (c *conn) handleAck(ctx context.Context, pk *wire.Ack) {
 	}
 	more := o.resending(c) || (o.waiting() > 0 || len(s.guarded.feeds) > 0) && o.room(c)
 	s.guarded.Unlock()
-	if !w.none() {
-		c.b.commit(&w, nil)
-	}
+	c.b.commitAny(&w)
 	if more {
 		s.drain(ctx, c)
 	}

@@ -229,9 +229,7 @@ func (s *session) renew(ctx context.Context, c *conn, p *policy.Principal, gener
 		}
 		s.guarded.Unlock()
 	}
-	if !w.none() {
-		s.space.b.commit(&w, nil)
-	}
+	s.space.b.commitAny(&w)
 	return nil
 }
 

@@ -230,6 +230,13 @@ func (b *Broker) commit(w *writes, done func(error)) {
 	})
 }
 
+// commitAny commits w, unless it is empty: for whoever waits for no answer.
+func (b *Broker) commitAny(w *writes) {
+	if !w.none() {
+		b.commit(w, nil)
+	}
+}
+
 // split cuts ops into parts that the store takes, at least one. Messages come
 // last, in the part that completes the others.
 func split(ops []store.Op) [][]store.Op {
@@ -289,9 +296,7 @@ func (b *Broker) confirmed(saves []save, err error) {
 			c.out.wakeToDrain()
 		}
 	}
-	if !w.none() {
-		b.commit(&w, nil)
-	}
+	b.commitAny(&w)
 }
 
 // ackAfter is an acknowledgement, and what becomes of it where the store fails.

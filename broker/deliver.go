@@ -238,9 +238,7 @@ func (s *session) pushLocked(w *writes, e *entry) bool {
 func (s *session) drain(ctx context.Context, via *conn) {
 	var w writes
 	s.drainInto(ctx, via, &w)
-	if !w.none() {
-		s.space.b.commit(&w, nil)
-	}
+	s.space.b.commitAny(&w)
 }
 
 func (s *session) drainInto(ctx context.Context, via *conn, w *writes) {

@@ -111,9 +111,7 @@ func (c *conn) acknowledge(pk *wire.Publish, p *publication) {
 	}
 	switch pk.QoS {
 	case 0:
-		if !p.writes.none() {
-			c.b.commit(&p.writes, nil)
-		}
+		c.b.commitAny(&p.writes)
 	case 1:
 		c.answer(&p.writes, ackAfter{Ack: wire.Ack{Kind: wire.TypePuback, PacketID: pk.PacketID, Code: code}})
 	case 2:

@@ -355,9 +355,7 @@ func (r *restoring) finish(now time.Time) {
 			e.resumed = len(o.inflight)+i < s.standing.Load().limits().InflightMax
 		}
 	}
-	if !r.drops.none() {
-		r.b.commit(&r.drops, nil)
-	}
+	r.b.commitAny(&r.drops)
 	for _, s := range r.raised {
 		offline := r.offline[s]
 		s.guarded.Lock()

@@ -247,9 +247,7 @@ func (s *session) detach(c *conn, fate willFate) {
 			wr.put(s.space.keys.Session(number), record)
 		}
 	}
-	if !wr.none() {
-		s.space.b.commit(&wr, nil)
-	}
+	s.space.b.commitAny(&wr)
 	s.connectMu.Unlock()
 	s.handOver(context.Background(), owed, true)
 
@@ -281,9 +279,7 @@ func (s *session) endIfOffline() {
 	if s.conn.Load() == nil {
 		s.endLocked(&w)
 	}
-	if !w.none() {
-		s.space.b.commit(&w, nil)
-	}
+	s.space.b.commitAny(&w)
 	s.connectMu.Unlock()
 }
 
@@ -300,9 +296,7 @@ func (s *session) purge(e ending) {
 		c.end(e)
 	}
 	s.endLocked(&w)
-	if !w.none() {
-		s.space.b.commit(&w, nil)
-	}
+	s.space.b.commitAny(&w)
 	s.connectMu.Unlock()
 }
 

@@ -135,9 +135,7 @@ func (s *session) handOver(ctx context.Context, owed []*entry, keeps bool) {
 		s.guarded.Lock()
 		p.writes.removeLocked(s, e) // in the same step: it is never in neither place
 		s.guarded.Unlock()
-		if !p.writes.none() {
-			s.space.b.commit(&p.writes, nil)
-		}
+		s.space.b.commitAny(&p.writes)
 	}
 }
 

@@ -108,9 +108,7 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 	s.connectMu.Lock()
 	defer s.connectMu.Unlock()
 	st := s.rejudgeInto(ctx, &w, force)
-	if !w.none() {
-		s.space.b.commit(&w, nil)
-	}
+	s.space.b.commitAny(&w)
 	return st
 }
 

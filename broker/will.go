@@ -85,9 +85,7 @@ func (b *Broker) fire(ctx context.Context, s *session, st *standing, w *will) {
 	if w.place != 0 {
 		done.delete(s.space.keys.Will(w.place))
 	}
-	if !done.none() {
-		b.commit(&done, nil)
-	}
+	b.commitAny(&done)
 }
 
 // publishWill takes a will through the same door as any message, judged with

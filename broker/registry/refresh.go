@@ -39,14 +39,7 @@ func (r *Registry) Refresh(_ context.Context, p *policy.Principal) (policy.Princ
 	if ours {
 		fresh.ExpiresAt = time.Time{}
 	}
-	switch {
-	case p.Kind == policy.KindDevice || p.Kind == policy.KindGateway:
-		err = r.refreshDevice(h, &fresh)
-	case p.Kind == policy.KindApplication && ours:
-		err = r.refreshApplication(h, &fresh)
-	case p.Kind == policy.KindUser && ours:
-		err = r.refreshUser(h, &fresh)
-	}
+	err = r.refreshSubject(h, &fresh)
 	if err == nil && ours {
 		err = r.refreshCredential(h, &fresh, now)
 	}
@@ -70,22 +63,29 @@ func (r *Registry) Stands(_ context.Context, p *policy.Principal) (bool, error) 
 		return false, unavailable(err)
 	}
 	fresh := *p
-	ours := p.Verifier == VerifierName
-	switch {
-	case p.Kind == policy.KindDevice || p.Kind == policy.KindGateway:
-		err = r.refreshDevice(h, &fresh)
-	case p.Kind == policy.KindApplication && ours:
-		err = r.refreshApplication(h, &fresh)
-	case p.Kind == policy.KindUser && ours:
-		err = r.refreshUser(h, &fresh)
-	}
-	if err == nil {
+	if err = r.refreshSubject(h, &fresh); err == nil {
 		return true, nil
 	}
 	if refused := refusal(err); !errors.Is(refused, plugins.ErrUnavailable) {
 		return false, nil
 	}
 	return false, unavailable(err)
+}
+
+// refreshSubject fills in what the records of p's subject say now. What another
+// verifier knows, and no record, stands by its word.
+func (r *Registry) refreshSubject(h home, p *policy.Principal) error {
+	ours := p.Verifier == VerifierName
+	switch {
+	case p.Kind == policy.KindDevice || p.Kind == policy.KindGateway:
+		return r.refreshDevice(h, p)
+	case p.Kind == policy.KindApplication && ours:
+		return r.refreshApplication(h, p)
+	case p.Kind == policy.KindUser && ours:
+		return r.refreshUser(h, p)
+	default:
+		return nil
+	}
 }
 
 func (r *Registry) refreshDevice(h home, p *policy.Principal) error {

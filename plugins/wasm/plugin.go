@@ -42,7 +42,7 @@ type plugin struct {
 // challenge.
 type verdict struct {
 	principal policy.Principal
-	challenge *Reply
+	challenge *plugins.Reply
 	data      octets
 	err       error
 }
@@ -52,7 +52,7 @@ func refuse(cause policy.Cause, err error) verdict {
 }
 
 // newRequest frames what a client presented.
-func newRequest(org policy.OrgID, c *plugins.Credential, turn *Turn) *request {
+func newRequest(org policy.OrgID, c *plugins.Credential, turn *plugins.Turn) *request {
 	r := &request{V: abiVersion, Org: org.String(), Username: c.Client.Username, ClientID: string(c.Client.ID)}
 	if c.HasPassword {
 		token := octets(c.Password.Reveal())
@@ -167,7 +167,7 @@ func (p *plugin) judge(text []byte, org policy.OrgID, c *call, exchange bool, no
 	case a.NotMine:
 		return verdict{err: plugins.ErrNotMine}, jitter(p.limits.RememberBad)
 	case a.Continue != nil && exchange:
-		return verdict{challenge: &Reply{Data: *a.Continue, State: a.State}}, 0
+		return verdict{challenge: &plugins.Reply{Data: *a.Continue, State: a.State}}, 0
 	case a.Continue != nil:
 		return refuse(policy.CauseUnavailable, errors.New("continue outside of an exchange")), 0
 	case !a.OK:

@@ -48,8 +48,8 @@ type verifier struct {
 }
 
 var (
-	_ Conversation        = (*verifier)(nil)
-	_ plugins.OrgVerifier = (*verifier)(nil)
+	_ plugins.Conversation = (*verifier)(nil)
+	_ plugins.OrgVerifier  = (*verifier)(nil)
 )
 
 // ForOrg implements [plugins.OrgVerifier].
@@ -61,23 +61,23 @@ func (v *verifier) Verify(ctx context.Context, c *plugins.Credential) (policy.Pr
 	return got.principal, got.err
 }
 
-// Converse implements [Conversation].
-func (v *verifier) Converse(ctx context.Context, c *plugins.Credential, turn Turn) (Reply, error) {
+// Converse implements [plugins.Conversation].
+func (v *verifier) Converse(ctx context.Context, c *plugins.Credential, turn plugins.Turn) (plugins.Reply, error) {
 	if len(turn.State) > stateBytes {
-		return Reply{}, &plugins.Refusal{Cause: policy.CauseBad, Err: errors.New("more state than there can be")}
+		return plugins.Reply{}, &plugins.Refusal{Cause: policy.CauseBad, Err: errors.New("more state than there can be")}
 	}
 	got := v.ask(ctx, c, &turn)
 	switch {
 	case got.err != nil:
-		return Reply{}, got.err
+		return plugins.Reply{}, got.err
 	case got.challenge != nil:
 		return *got.challenge, nil
 	default:
-		return Reply{Done: true, Principal: got.principal, Data: got.data}, nil
+		return plugins.Reply{Done: true, Principal: got.principal, Data: got.data}, nil
 	}
 }
 
-func (v *verifier) ask(ctx context.Context, c *plugins.Credential, turn *Turn) verdict {
+func (v *verifier) ask(ctx context.Context, c *plugins.Credential, turn *plugins.Turn) verdict {
 	for {
 		p, err := v.host.table.Load().resolve(v.name, v.org)
 		if err != nil {

@@ -137,7 +137,7 @@ func TestRequestJSON(t *testing.T) {
 	t.Parallel()
 	c := token("secret")
 	c.Client.TLS = &policy.TLS{Version: "1.3", SNI: "a.example", Cert: &policy.Certificate{Subject: "CN=x", SAN: []string{"y"}, SHA256: "00"}}
-	r := newRequest(organisation(t, "acme01"), c, &Turn{Method: "M", Data: []byte("d"), State: []byte("s")})
+	r := newRequest(organisation(t, "acme01"), c, &plugins.Turn{Method: "M", Data: []byte("d"), State: []byte("s")})
 	r.NowMS = 1
 	b, err := json.Marshal(r)
 	want := `{"v":1,"org":"acme01","username":"use-token-auth","client_id":"d:acme01:sensor:d1","token":"c2VjcmV0",` +
@@ -155,13 +155,13 @@ func TestRequestJSON(t *testing.T) {
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	h, v, _ := one(t, "token_answers", "", patient())
-	talk := v.(Conversation)
-	reply, err := talk.Converse(t.Context(), token(`{"continue":"aGVsbG8=","state":"c3RhdGU="}`), Turn{Method: "M", Data: []byte("x")})
+	talk := v.(plugins.Conversation)
+	reply, err := talk.Converse(t.Context(), token(`{"continue":"aGVsbG8=","state":"c3RhdGU="}`), plugins.Turn{Method: "M", Data: []byte("x")})
 	if err != nil || reply.Done || string(reply.Data) != "hello" || string(reply.State) != "state" {
 		t.Errorf("%+v, %v", reply, err)
 	}
 	reply, err = talk.Converse(t.Context(), token(`{"ok":true,"subject":{"kind":"user","id":"u"},"data":"Ynll","cache_ttl_ms":60000}`),
-		Turn{Method: "M", State: reply.State})
+		plugins.Turn{Method: "M", State: reply.State})
 	if err != nil || !reply.Done || string(reply.Data) != "bye" || reply.Principal.ID != "u" {
 		t.Errorf("%+v, %v", reply, err)
 	}
@@ -170,13 +170,13 @@ func TestConversation(t *testing.T) {
 	}
 	for name, turn := range map[string]struct {
 		token string
-		turn  Turn
+		turn  plugins.Turn
 		want  policy.Cause
 	}{
-		"too much state from the guest":  {`{"continue":"","state":"` + strings.Repeat("AAAA", 1400) + `"}`, Turn{}, policy.CauseUnavailable},
-		"too much state from the caller": {`{}`, Turn{State: make([]byte, 5000)}, policy.CauseBad},
-		"refused":                        {`{}`, Turn{}, policy.CauseBad},
-		"not mine":                       {`{"not_mine":true}`, Turn{}, policy.CauseUnknown},
+		"too much state from the guest":  {`{"continue":"","state":"` + strings.Repeat("AAAA", 1400) + `"}`, plugins.Turn{}, policy.CauseUnavailable},
+		"too much state from the caller": {`{}`, plugins.Turn{State: make([]byte, 5000)}, policy.CauseBad},
+		"refused":                        {`{}`, plugins.Turn{}, policy.CauseBad},
+		"not mine":                       {`{"not_mine":true}`, plugins.Turn{}, policy.CauseUnknown},
 	} {
 		if _, err := talk.Converse(t.Context(), token(turn.token), turn.turn); plugins.CauseOf(err) != turn.want {
 			t.Errorf("%s: %v", name, err)
