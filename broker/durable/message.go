@@ -47,8 +47,8 @@ func (m *Message) Append(b []byte) []byte {
 	return m.appendBody(append(b, version))
 }
 
-func (m *Message) appendBody(b []byte) []byte {
-	flags := byte(0)
+// flags say which parts m has.
+func (m *Message) flags() (flags byte) {
 	set := func(flag byte, on bool) {
 		if on {
 			flags |= flag
@@ -60,7 +60,11 @@ func (m *Message) appendBody(b []byte) []byte {
 	set(flagResponse, !m.Response.IsZero())
 	set(flagDevice, m.DeviceType != "")
 	set(flagOrigin, m.Origin != Origin{})
-	b = append(b, flags, m.QoS)
+	return flags
+}
+
+func (m *Message) appendBody(b []byte) []byte {
+	b = append(b, m.flags(), m.QoS)
 	b = appendBytes(b, m.Topic.String())
 	if !m.Response.IsZero() {
 		b = appendBytes(b, m.Response.String())
@@ -132,6 +136,9 @@ func (d *decoder) message() (*Message, error) {
 		if m.Response, err = topic.ParseRoutedName(response); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
+	}
+	if m.flags() != flags { // a part that is said to be there and is empty
+		return nil, ErrDamaged
 	}
 	return m, nil
 }
