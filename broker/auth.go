@@ -193,7 +193,7 @@ func (c *conn) renew(ctx context.Context, p *policy.Principal) *refusal {
 	// Revocations find this connection by who it is already. One that comes from
 	// here on is seen at the end.
 	changes := c.b.changes.Load()
-	generation := c.b.decider.Generation()
+	generation := c.session.standing.Load().judge.Generation()
 	now, err := c.b.registry.Refresh(ctx, p)
 	if err != nil {
 		return refused(plugins.CauseOf(err), err.Error())

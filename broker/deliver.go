@@ -85,7 +85,7 @@ func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) 
 // package.
 func (s *session) mayReceive(ctx context.Context, st *standing, name topic.Name, mount *topic.Mount, d *delivery) bool {
 	b := s.space.b
-	if !b.decider.Decides(policy.ActionReceive) {
+	if !st.judge.Decides(policy.ActionReceive) {
 		return true
 	}
 	r := policy.Request{
@@ -103,15 +103,15 @@ func (s *session) mayReceive(ctx context.Context, st *standing, name topic.Name,
 		r.Device = device
 	}
 	for {
-		generation := b.decider.Generation()
-		if !b.decider.Decides(policy.ActionReceive) {
+		generation := st.judge.Generation()
+		if !st.judge.Decides(policy.ActionReceive) {
 			return true
 		}
 		decision := st.judge.Decide(ctx, &r)
 		if decision.Allow {
 			return true
 		}
-		if generation == b.decider.Generation() {
+		if generation == st.judge.Generation() {
 			b.logRefusal(s.space.key.org.String(), s.key.client, denied(policy.ActionReceive, decision, name.String()))
 			return false
 		}

@@ -166,12 +166,15 @@ func (r *restoring) session(ctx context.Context, now time.Time, key store.Key, v
 }
 
 // nobody judges for a session that has not been judged in this run: it allows
-// nothing.
+// nothing, and is out of date from the beginning.
 type nobody struct{}
 
 func (nobody) Decide(context.Context, *policy.Request) *policy.Decision {
 	return &policy.Decision{Cause: policy.CauseRejudged}
 }
+
+func (nobody) Generation() policy.Generation { return 1 } // standings begin with 0
+func (nobody) Decides(policy.Action) bool    { return true }
 
 func (r *restoring) subscription(key store.Key, value []byte) error {
 	s, number, err := r.part(key)

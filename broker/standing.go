@@ -30,9 +30,9 @@ func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, clie
 	if err != nil {
 		return nil, fmt.Errorf("organisation facts: %w", err)
 	}
-	generation := b.decider.Generation() // read before evaluating: an activation in between makes it stale
 	facts := &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp}
 	judge := b.decider.Judge(facts)
+	generation := judge.Generation() // read before evaluating: an activation in between makes it stale
 	d := decide(ctx, judge, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
 	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
 	st.until = earliest(d.Until, d.ExpiresAt, p.ExpiresAt)
@@ -94,7 +94,7 @@ func earliest(times ...time.Time) (first time.Time) {
 // policy is no longer the one it was judged under. This is what makes an
 // activation safe before the sweep has come by.
 func (s *session) current(ctx context.Context) *standing {
-	if st := s.standing.Load(); st.generation == s.space.b.decider.Generation() {
+	if st := s.standing.Load(); st.generation == st.judge.Generation() {
 		return st
 	}
 	return s.rejudge(ctx, false)
@@ -116,10 +116,10 @@ func (s *session) rejudge(ctx context.Context, force bool) *standing {
 func (s *session) rejudgeInto(ctx context.Context, w *writes, force bool) *standing {
 	b := s.space.b
 	old := s.standing.Load()
-	if s.isDead() || !force && old.generation == b.decider.Generation() {
+	if s.isDead() || !force && old.generation == old.judge.Generation() {
 		return old
 	}
-	generation := b.decider.Generation()
+	generation := old.judge.Generation()
 	p, err := b.registry.Refresh(ctx, old.principal)
 	if err != nil { // the registry's own change closes or purges; here it is only not allowed
 		return s.expel(old, generation, refused(plugins.CauseOf(err), err.Error()), willNever)

@@ -2,8 +2,10 @@ package policy
 
 import "context"
 
-// Generation numbers the live bundle of one Decider. It grows with every
-// activation and is never reused while the process runs.
+// Generation numbers what one Judge answers from: the platform's bundle and, where
+// there is one, that of its organisation. It grows with every activation of either
+// and is never reused while the process runs. All judges of one organisation have
+// the same.
 type Generation uint64
 
 // Decider is the decision point.
@@ -13,19 +15,20 @@ type Decider interface {
 	Verifiers(ctx context.Context, c *Client) ([]VerifierRef, error)
 	// Judge makes the judge of one holder of facts.
 	Judge(f *Facts) Judge
-	// Generation is that of the live bundle.
-	Generation() Generation
-	// Decides reports whether the live bundle has a rule for a: only receive may
-	// be absent without denying everything.
-	Decides(a Action) bool
 }
 
 // Judge decides for one holder and remembers what it decided, for as long as
-// the live bundle stays the same. It is safe for concurrent use.
+// what it answers from stays the same. It is safe for concurrent use.
 type Judge interface {
 	// Decide answers r. The Decision is never nil, is shared, and may not be
 	// changed. A remembered answer allocates nothing.
 	Decide(ctx context.Context, r *Request) *Decision
+	// Generation numbers what a Decide that starts now answers from, or from
+	// something later. It is cheap: it is asked with every packet.
+	Generation() Generation
+	// Decides reports whether there is a rule for a now: only receive may be absent
+	// without denying everything.
+	Decides(a Action) bool
 }
 
 // VerifierRef names one configured verifier, as cordon.connect.verifiers does.

@@ -122,16 +122,18 @@ func TestEveryRouteIsDecided(t *testing.T) {
 	}
 }
 
-// badJudge answers what a broken engine might.
-type badJudge struct{ policytest.DenyAll }
+// badDecider answers what a broken engine might.
+type badDecider struct{ policytest.DenyAll }
 
-func (badJudge) Judge(*policy.Facts) policy.Judge { return badJudge{} }
+func (d badDecider) Judge(f *policy.Facts) policy.Judge { return badJudge{d.DenyAll.Judge(f)} }
+
+type badJudge struct{ policy.Judge }
 
 func (badJudge) Decide(context.Context, *policy.Request) *policy.Decision { return nil }
 
 func TestNoDecisionDenies(t *testing.T) {
 	t.Parallel()
-	for name, d := range map[string]policy.Decider{"no policy": policytest.DenyAll{}, "no answer": badJudge{}} {
+	for name, d := range map[string]policy.Decider{"no policy": policytest.DenyAll{}, "no answer": badDecider{}} {
 		w := newWorld(t, func(_ *Config, deps *Deps) { deps.Decider = d })
 		got := w.do(w.request("GET", "/api/v0002/", ""))
 		got.wantError(t, http.StatusForbidden, "CDNHT0403E")

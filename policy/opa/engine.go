@@ -151,9 +151,6 @@ func (e *Engine) Revision() string { return e.live.Load().revision }
 // Generation is that of the live bundle; 0 before the first Activate.
 func (e *Engine) Generation() policy.Generation { return e.live.Load().generation }
 
-// Decides reports whether the live bundle has a rule for a.
-func (e *Engine) Decides(a policy.Action) bool { return e.live.Load().entry(a) != nil }
-
 func (b *Bundle) entry(a policy.Action) *entryPoint {
 	if int(a) >= len(b.decisions) {
 		return nil

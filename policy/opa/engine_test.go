@@ -21,7 +21,7 @@ func TestNoBundleDenies(t *testing.T) {
 	e := New(Options{})
 	for action := policy.ActionNone; action <= policy.ActionAdminister; action++ {
 		d := e.Judge(deviceFacts(t)).Decide(context.Background(), &policy.Request{Action: action})
-		if d.Allow || d.Cause != policy.CauseUndefined || e.Decides(action) {
+		if d.Allow || d.Cause != policy.CauseUndefined || e.Judge(nil).Decides(action) {
 			t.Errorf("%v: %+v", action, d)
 		}
 	}
@@ -64,7 +64,7 @@ func TestBuiltinBundle(t *testing.T) {
 	if d := judge.Decide(context.Background(), subscribeTo(t, "iot-2/cmd/+/fmt/+")); !d.Allow || d.MaxQoS != 2 {
 		t.Errorf("subscribe: %+v", d)
 	}
-	if e.Decides(policy.ActionReceive) || !e.Decides(policy.ActionPublish) {
+	if e.Judge(nil).Decides(policy.ActionReceive) || !e.Judge(nil).Decides(policy.ActionPublish) {
 		t.Error("the built-in bundle decides publish and not receive")
 	}
 }

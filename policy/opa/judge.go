@@ -64,6 +64,12 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 	return j.ask(ctx, snap, entry, r)
 }
 
+// Generation is that of the live bundle.
+func (j *judge) Generation() policy.Generation { return j.engine.live.Load().generation }
+
+// Decides reports whether the live bundle has a rule for a.
+func (j *judge) Decides(a policy.Action) bool { return j.engine.live.Load().entry(a) != nil }
+
 // ask evaluates, and remembers the answer if it may be given again.
 func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
 	e := j.engine

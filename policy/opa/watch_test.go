@@ -122,7 +122,7 @@ func TestWatchFollowsEdits(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "new.tmp"), filepath.Join(dir, "cordon", "subscribe", "s.rego")); err != nil {
 		t.Fatal(err)
 	}
-	for !e.Decides(policy.ActionSubscribe) {
+	for !e.Judge(nil).Decides(policy.ActionSubscribe) {
 		log.next(t, "policy activated")
 	}
 	write(t, filepath.Join(dir, "cordon", "subscribe", "s.rego"), "package cordon.subscribe\n\ndecision := {\"allow\": false}\n")

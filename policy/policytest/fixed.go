@@ -26,13 +26,9 @@ func (DenyAll) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef,
 }
 
 // Judge denies with CauseUndefined.
-func (DenyAll) Judge(*policy.Facts) policy.Judge { return judgeFunc(denied) }
-
-// Generation is always 1.
-func (DenyAll) Generation() policy.Generation { return 1 }
-
-// Decides reports false: there is no rule.
-func (DenyAll) Decides(policy.Action) bool { return false }
+func (DenyAll) Judge(*policy.Facts) policy.Judge {
+	return fixedJudge{denied, func(policy.Action) bool { return false }}
+}
 
 // Verifiers names the token verifier.
 func (AllowAll) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef, error) {
@@ -41,14 +37,11 @@ func (AllowAll) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef
 
 // Judge allows.
 func (AllowAll) Judge(*policy.Facts) policy.Judge {
-	return judgeFunc(func(_ context.Context, r *policy.Request) *policy.Decision { return Allowed(r.Action) })
+	return fixedJudge{
+		func(_ context.Context, r *policy.Request) *policy.Decision { return Allowed(r.Action) },
+		func(a policy.Action) bool { return a != policy.ActionReceive }, // which is optional
+	}
 }
-
-// Generation is always 1.
-func (AllowAll) Generation() policy.Generation { return 1 }
-
-// Decides reports true but for receive, which is optional.
-func (AllowAll) Decides(a policy.Action) bool { return a != policy.ActionReceive }
 
 // Allowed is a new decision that allows a: with the identity mount and default
 // limits for connect, QoS 2 for subscribe, a kept retain flag for publish.
@@ -86,6 +79,14 @@ func denied(context.Context, *policy.Request) *policy.Decision {
 	return &policy.Decision{Cause: policy.CauseUndefined, ID: "denied", Revision: "policytest"}
 }
 
-type judgeFunc func(context.Context, *policy.Request) *policy.Decision
+type fixedJudge struct {
+	decide  func(context.Context, *policy.Request) *policy.Decision
+	decides func(policy.Action) bool
+}
 
-func (f judgeFunc) Decide(ctx context.Context, r *policy.Request) *policy.Decision { return f(ctx, r) }
+func (f fixedJudge) Decide(ctx context.Context, r *policy.Request) *policy.Decision {
+	return f.decide(ctx, r)
+}
+
+func (fixedJudge) Generation() policy.Generation  { return 1 }
+func (f fixedJudge) Decides(a policy.Action) bool { return f.decides(a) }

@@ -97,7 +97,16 @@ func (r *Recorder) Verifiers(_ context.Context, c *policy.Client) ([]policy.Veri
 
 // Judge records and answers.
 func (r *Recorder) Judge(f *policy.Facts) policy.Judge {
-	return judgeFunc(func(_ context.Context, q *policy.Request) *policy.Decision { return r.decide(f, q) })
+	return recordedJudge{r, f}
+}
+
+type recordedJudge struct {
+	*Recorder
+	facts *policy.Facts
+}
+
+func (j recordedJudge) Decide(_ context.Context, q *policy.Request) *policy.Decision {
+	return j.decide(j.facts, q)
 }
 
 func (r *Recorder) decide(f *policy.Facts, q *policy.Request) *policy.Decision {
