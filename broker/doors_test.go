@@ -39,7 +39,7 @@ func TestDoors(t *testing.T) {
 		by  []string
 	}{
 		".admit":             {"whatever is published passes it", []string{"handlePublish", "publishWill"}},
-		".authorise":         {"admit asks it, and wills before they are due", []string{"admit", "judgeWill", "rejudgeWill"}},
+		".authorise":         {"admit asks it, and wills before they are due", []string{"admit", "judgeWill", "rejudgeWill", "preview"}},
 		"b.retain":           {"only what was admitted is kept", []string{"admit"}},
 		".retained.names":    {"what is retained is handed out through deliver", []string{"sendRetained", "offerRetained"}},
 		".index.Match":       {"who subscribed is asked in one place", []string{"gather"}},

@@ -30,8 +30,13 @@ func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, clie
 	if err != nil {
 		return nil, fmt.Errorf("organisation facts: %w", err)
 	}
-	facts := &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp}
-	judge := b.decider.Judge(facts)
+	return standUnder(ctx, b.decider, &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp}), nil
+}
+
+// standUnder is the standing that decider gives whom facts are about.
+func standUnder(ctx context.Context, decider policy.Decider, facts *policy.Facts) *standing {
+	p := facts.Principal
+	judge := decider.Judge(facts)
 	generation := judge.Generation() // read before evaluating: an activation in between makes it stale
 	d := decide(ctx, judge, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
 	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
@@ -44,10 +49,10 @@ func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, clie
 		if d.Groups != nil {
 			given.Groups = d.Groups
 		}
-		st.facts = &policy.Facts{Principal: &given, Org: org, Client: client, Budget: sp}
-		st.judge = b.decider.Judge(st.facts)
+		st.facts = &policy.Facts{Principal: &given, Org: facts.Org, Client: facts.Client, Budget: facts.Budget}
+		st.judge = decider.Judge(st.facts)
 	}
-	return st, nil
+	return st
 }
 
 // record is what is stored of a session that stands like this.
