@@ -33,11 +33,11 @@ type history struct {
 	known   map[ID]*Revision
 	live    Digest
 	pinned  bool
-	offered Digest   // last
+	offered Digest   // last, and not stale
 	way     []Digest // that were live, the one that is at the end: the way back
 }
 
-// Revision is one stored bundle.
+// Revision is one bundle that the log tells of.
 type Revision struct {
 	ID     ID
 	Digest Digest
@@ -45,11 +45,17 @@ type Revision struct {
 	Last   Entry // that concerned it
 	Live   bool
 	Pinned bool
+
+	pruned bool // it is in the log alone
 }
 
 // Check loads a bundle as the gate does. live makes what was loaded the live
 // policy; it is called once the log says so, and may not fail.
 type Check func(bundle fs.FS) (live func(), err error)
+
+func conflict(public string) error {
+	return &policy.Error{Kind: policy.KindConflict, Field: "revision", Public: public}
+}
 
 func invalid(field, public string) error {
 	return &policy.Error{Kind: policy.KindInvalid, Field: field, Public: public}
@@ -69,6 +75,9 @@ func Open(store Store, now func() time.Time) (*Book, error) {
 	b.guarded.known = map[ID]*Revision{}
 	for _, e := range entries {
 		b.guarded.add(e)
+	}
+	if err := b.dropPruned(); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -96,6 +105,7 @@ func (h *history) add(e Entry) {
 		h.known[r.ID] = r
 	}
 	r.Last = e
+	r.pruned = e.Action == Pruned
 	switch e.Action {
 	case Stored:
 		h.offered = e.Revision
@@ -113,6 +123,10 @@ func (h *history) add(e Entry) {
 		h.makeLive(e.Revision)
 	case Unpinned:
 		h.pinned = false
+	case Stale, Tried:
+	case Pruned:
+		h.way = slices.DeleteFunc(slices.Clone(h.way), func(d Digest) bool { return d == e.Revision })
+		h.way = slices.Compact(h.way)
 	}
 }
 
@@ -135,17 +149,28 @@ func (b *Book) state() history {
 func (b *Book) lookup(id ID) (Digest, error) {
 	b.guarded.Lock()
 	defer b.guarded.Unlock()
-	r := b.guarded.known[id]
-	if r == nil {
+	switch r := b.guarded.known[id]; {
+	case r == nil:
 		return "", &policy.Error{Kind: policy.KindNotFound, Field: "revision", Public: "there is no such revision"}
+	case r.pruned:
+		return "", &policy.Error{Kind: policy.KindNotFound, Field: "revision", Public: "the revision was pruned: the log names it, and its files are gone"}
+	default:
+		return r.Digest, nil
 	}
-	return r.Digest, nil
 }
 
 // appendEntry writes down what is about to be true. The caller holds changing.
 func (b *Book) appendEntry(action Action, d Digest, by Author) error {
+	return b.appendBuild(action, d, 0, by)
+}
+
+// appendBuild is appendEntry for a bundle that has a sequence.
+func (b *Book) appendBuild(action Action, d Digest, sequence uint64, by Author) error {
 	h := b.state()
-	e := Entry{Number: uint64(len(h.entries)) + 1, At: b.now().UTC().Round(0), Action: action, Revision: d, Who: by.Who, Why: by.Why}
+	e := Entry{
+		Number: uint64(len(h.entries)) + 1, At: b.now().UTC().Round(0), Action: action, Revision: d, Sequence: sequence,
+		Who: by.Who, Why: by.Why,
+	}
 	if n := len(h.entries); n > 0 {
 		e.Before = h.entries[n-1].Hash
 	}
@@ -165,60 +190,6 @@ func (b *Book) appendEntry(action Action, d Digest, by Author) error {
 	defer b.guarded.Unlock()
 	b.guarded.add(e)
 	return nil
-}
-
-// Offer stores a bundle that passed the gate, and makes it live unless another
-// revision is pinned: then it reports false. live is also called for what is
-// live already, since a process that just started has nothing live; files may
-// not change afterwards.
-func (b *Book) Offer(files []File, by Author, live func()) (ID, bool, error) {
-	if err := by.check(); err != nil {
-		return "", false, err
-	}
-	b.changing.Lock()
-	defer b.changing.Unlock()
-
-	d := Sum(files)
-	if err := b.keep(d, files); err != nil {
-		return "", false, err
-	}
-	h := b.state()
-	action := Activated
-	if h.pinned {
-		action = Stored
-	}
-	if h.offered != d || !h.pinned && h.live != d {
-		if err := b.appendEntry(action, d, by); err != nil {
-			return "", false, err
-		}
-	}
-	if h.pinned && h.live != d {
-		return d.ID(), false, nil
-	}
-	live()
-	return d.ID(), true, nil
-}
-
-// keep stores files, unless that happened before.
-func (b *Book) keep(d Digest, files []File) error {
-	known, err := b.lookup(d.ID())
-	switch {
-	case err == nil && known != d:
-		return &policy.Error{Kind: policy.KindConflict, Field: "revision", Public: "another bundle has the same revision"}
-	case err == nil:
-		if _, err := b.files(d); err == nil {
-			return nil
-		}
-		// What is stored is damaged, and here is what it was.
-	}
-	archive, err := pack(files)
-	if err != nil {
-		return err
-	}
-	if again, err := unpack(archive); err != nil || Sum(again) != d {
-		return errors.Join(invalid("bundle", "has files that cannot be stored"), err)
-	}
-	return b.store.PutBundle(d.ID(), archive)
 }
 
 // Activate makes a stored revision live, and pins it.
@@ -377,6 +348,9 @@ func (b *Book) List() []Revision {
 	defer b.guarded.Unlock()
 	list := make([]Revision, 0, len(b.guarded.known))
 	for _, r := range b.guarded.known {
+		if r.pruned {
+			continue
+		}
 		found := *r
 		found.Live = r.Digest == b.guarded.live
 		found.Pinned = found.Live && b.guarded.pinned

@@ -59,11 +59,17 @@ func bundle(text string) []revision.File {
 // offer brings the bundle of this text, and says whether it went live.
 func (b *bench) offer(t *testing.T, text string) (revision.ID, bool) {
 	t.Helper()
-	id, live, err := b.Offer(bundle(text), operator, func() { b.live = text })
+	out := b.offerBuild(t, text, 0, operator)
+	return out.ID, out.Live
+}
+
+func (b *bench) offerBuild(t *testing.T, text string, sequence uint64, by revision.Author) revision.Outcome {
+	t.Helper()
+	out, err := b.Offer(revision.Offering{Files: bundle(text), By: by, Sequence: sequence}, func() { b.live = text })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return id, live
+	return out
 }
 
 // gate accepts everything but what says "broken", and notes what went live.
@@ -214,7 +220,7 @@ func TestWhatIsRefused(t *testing.T) {
 		}},
 		"nothing pinned": {policy.KindConflict, func() error { _, err := b.Unpin(operator, b.gate); return err }},
 		"path outside": {policy.KindInvalid, func() error {
-			_, _, err := b.Offer([]revision.File{{Path: "../x.rego"}}, operator, func() { t.Error("it went live") })
+			_, err := b.Offer(revision.Offering{Files: []revision.File{{Path: "../x.rego"}}, By: operator}, func() { t.Error("it went live") })
 			return err
 		}},
 		"short id":  {policy.KindInvalid, func() error { _, err := revision.ParseID("abc"); return err }},

@@ -10,6 +10,16 @@
 //     later is stored and waits, also over restarts. [Book.Rollback] does the same
 //     with the revision that was live before.
 //  3. [Book.Unpin] ends that, and makes the revision that was offered last live.
+//  4. [Book.Prune] deletes the bundles of revisions that nobody heard of for
+//     longest. Their entries stay.
+//
+// # Old builds
+//
+// A signature says who built a bundle and not when: whoever holds an old archive
+// can send it again. Where a builder numbers its builds ([Offering.Sequence]), the
+// book remembers the highest of each source, and an older one is kept but does not
+// go live by itself. Without numbers it goes live, and [Outcome.Again] has that
+// told. RATIONALE.md says why.
 //
 // # Invariants
 //
@@ -20,6 +30,8 @@
 //     write the whole folder can forge a whole log: [Book.Head], kept elsewhere,
 //     shows that too.
 //   - A stored bundle is compared with its hash whenever it is read.
+//   - The live revision, the one before it and the one offered last are never
+//     pruned.
 //   - A revision is checked again before it becomes live: a newer version of the
 //     program may refuse what an older one accepted. If it is refused, nothing
 //     changes.

@@ -131,6 +131,14 @@ func (f *Files) PutBundle(id ID, archive []byte) error {
 	return nil
 }
 
+// DropBundle implements Store.
+func (f *Files) DropBundle(id ID) error {
+	if err := os.Remove(f.bundle(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete revision %s: %w", id, err)
+	}
+	return nil
+}
+
 func (f *Files) bundle(id ID) string { return filepath.Join(f.dir, "bundles", string(id)+".tar") }
 
 // Log implements Store.

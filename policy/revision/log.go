@@ -30,6 +30,9 @@ const (
 	Pinned     Action = "pinned"      // somebody made it live, and it stays
 	RolledBack Action = "rolled_back" // like Pinned, and the one that was live is no longer in the way back
 	Unpinned   Action = "unpinned"    // it is still live, and no longer stays
+	Stale      Action = "stale"       // it passed the gate, and its source had offered a later build before: it is kept, and does not go live by itself
+	Tried      Action = "tried"       // it passed the gate and judges some, beside the live one
+	Pruned     Action = "pruned"      // its files were deleted, to make room; the log goes on naming it
 )
 
 // Author says who changed something, and why. Both are written into the log.
@@ -54,6 +57,7 @@ type Entry struct {
 	At       time.Time `json:"at"`     // UTC
 	Action   Action    `json:"action"`
 	Revision Digest    `json:"revision"`
+	Sequence uint64    `json:"sequence,omitempty"` // of the build, where its source numbers them
 	Who      string    `json:"who"`
 	Why      string    `json:"why,omitempty"`
 	Before   string    `json:"before,omitempty"` // Hash of the entry before; empty for the first
@@ -85,6 +89,10 @@ func (e *Entry) sum() string {
 	for _, s := range []string{string(e.Action), string(e.Revision), e.Who, e.Why, e.Before} {
 		put([]byte(s))
 	}
+	if e.Sequence != 0 { // after the others, so that an entry without one has the hash it always had
+		binary.BigEndian.PutUint64(number[:], e.Sequence)
+		put(number[:])
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -110,7 +118,7 @@ func decodeEntry(line []byte) (e Entry, err error) {
 		return e, errors.New("it names no revision")
 	}
 	switch e.Action {
-	case Stored, Activated, Pinned, RolledBack, Unpinned:
+	case Stored, Activated, Pinned, RolledBack, Unpinned, Stale, Tried, Pruned:
 	default:
 		return e, errors.New("it tells of nothing that is known")
 	}

@@ -26,7 +26,11 @@ func written(t testing.TB) (lines [][]byte, head revision.Head) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"a", "b", "c", "d", "e"} {
-		if _, _, err := book.Offer(bundle(text), revision.Author{Who: "watch", Why: "edit of " + text}, func() {}); err != nil {
+		o := revision.Offering{Files: bundle(text), By: revision.Author{Who: "watch", Why: "edit of " + text}}
+		if text == "d" {
+			o.Sequence = 7
+		}
+		if _, err := book.Offer(o, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,6 +62,9 @@ func TestVerifyNamesTheFirstBadEntry(t *testing.T) {
 		"unknown action":    {edit(1, `"activated"`, `"forgotten"`), 2},
 		"time":              {edit(4, `"at":"2`, `"at":"1`), 5},
 		"number":            {edit(3, `"number":4`, `"number":5`), 4},
+		"sequence":          {edit(3, `"sequence":7`, `"sequence":8`), 4},
+		"no sequence":       {edit(3, `"sequence":7,`, ``), 4},
+		"a sequence more":   {edit(1, `,"who"`, `,"sequence":7,"who"`), 2},
 		"a space":           {edit(3, `"number":4`, `"number": 4`), 4},
 		"one more field":    {edit(3, `{`, `{"x":1,`), 4},
 		"a field twice":     {edit(3, `{`, `{"who":"x",`), 4},
@@ -200,7 +207,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	never := func() { t.Error("it went live") }
-	if _, _, err := full.Offer(bundle("second"), operator, never); err == nil {
+	if _, err := full.Offer(revision.Offering{Files: bundle("second"), By: operator}, never); err == nil {
 		t.Error("offered")
 	}
 	b.offer(t, "third")

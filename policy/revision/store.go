@@ -8,6 +8,8 @@ type Store interface {
 	// PutBundle keeps archive under id, durably before it returns, and never half.
 	// It replaces what was there.
 	PutBundle(id ID, archive []byte) error
+	// DropBundle deletes what is kept under id, if anything is.
+	DropBundle(id ID) error
 	// Log returns the entries in their order, and the head that was appended last;
 	// nothing of either when there was no Append. An entry whose Append did not
 	// return may be there or not.
