@@ -19,6 +19,12 @@ type Decision struct {
 
 	ID       string // unique; in the log and, for MQTT 5, in the reason string
 	Revision string // of the bundle that answered; empty when none did
+	// OrgRevision is that of the organisation's own bundle, if that was asked, too.
+	OrgRevision string
+	// At is when the rules were asked, and Took how long they needed. An answer
+	// from memory has those of the first time. Both are zero when none was asked.
+	At   time.Time
+	Took time.Duration
 	// Until is when the answer ends and the question is asked again. Zero: never.
 	Until time.Time
 

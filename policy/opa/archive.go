@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -56,6 +57,12 @@ type Archive struct {
 	FS fs.FS
 	// Revision is what its manifest calls it. It is only a name.
 	Revision string
+	// Sequence is the number of the build, from the manifest's metadata:
+	//
+	//	{"revision": "v7", "metadata": {"cordon": {"sequence": 1763840000}}}
+	//
+	// 0: there is none. See revision.Offering.
+	Sequence uint64
 }
 
 // ReadArchive reads a .tar.gz bundle of OPA. With a key, its signature has to be
@@ -88,7 +95,37 @@ func ReadArchive(r io.Reader, key *Key) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", bad("%v", err))
 	}
-	return &Archive{FS: fsys, Revision: manifest.Revision}, nil
+	sequence, err := sequenceOf(manifest)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	return &Archive{FS: fsys, Revision: manifest.Revision, Sequence: sequence}, nil
+}
+
+// maxSequence is the largest integer that every JSON tool writes as it is.
+const maxSequence = 1<<53 - 1
+
+// sequenceOf refuses what is there and cannot be read: a build that lost its
+// number would count as one that never had any.
+func sequenceOf(m *bundle.Manifest) (uint64, error) {
+	ours, ok := m.Metadata["cordon"]
+	if !ok {
+		return 0, nil
+	}
+	object, ok := ours.(map[string]any)
+	if !ok {
+		return 0, bad("metadata.cordon in %s is no object", manifestName)
+	}
+	value, ok := object["sequence"]
+	if !ok {
+		return 0, nil
+	}
+	number, _ := value.(json.Number)
+	n, err := strconv.ParseUint(number.String(), 10, 64)
+	if err != nil || n == 0 || n > maxSequence {
+		return 0, bad("metadata.cordon.sequence in %s is no whole number from 1 to %d", manifestName, uint64(maxSequence))
+	}
+	return n, nil
 }
 
 func bad(format string, args ...any) error {

@@ -380,3 +380,42 @@ func checkArchive(t *testing.T, fsys fs.FS) {
 		t.Errorf("%d files of %d bytes: %v", count, total, err)
 	}
 }
+
+// The number of a build comes from the manifest, which is signed like the rest. One
+// that cannot be read is no build without a number.
+func TestArchiveSequence(t *testing.T) {
+	t.Parallel()
+	key := ecKey(t)
+	pinned := &Key{Algorithm: "ES256", PEM: publicPEM(t, key)}
+	for text, want := range map[string]uint64{
+		`{"metadata": {"cordon": {"sequence": 7}}}`:                          7,
+		`{"metadata": {"cordon": {"sequence": 9007199254740991}, "x": [1]}}`: maxSequence,
+		`{"metadata": {"cordon": {}}}`:                                       0,
+		`{"metadata": {"sequence": 7}}`:                                      0,
+		`{"revision": "7"}`:                                                  0,
+	} {
+		files := shipped()
+		files["/.manifest"] = text
+		a, err := ReadArchive(bytes.NewReader(packed(t, signed(t, files, key, "ES256", "SHA-256"))), pinned)
+		if err != nil || a.Sequence != want {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+		tampered := signed(t, files, key, "ES256", "SHA-256")
+		tampered["/.manifest"] = `{"metadata": {"cordon": {"sequence": 8}}}`
+		if _, err := ReadArchive(bytes.NewReader(packed(t, tampered)), pinned); policy.KindOf(err) != policy.KindInvalid {
+			t.Errorf("%s: another number is taken: %v", text, err)
+		}
+	}
+	for _, number := range []string{`0`, `-1`, `1.5`, `"7"`, `null`, `1e3`, `9007199254740992`, `[7]`, `99999999999999999999`} {
+		files := shipped()
+		files["/.manifest"] = `{"metadata": {"cordon": {"sequence": ` + number + `}}}`
+		if _, err := ReadArchive(bytes.NewReader(packed(t, files)), nil); policy.KindOf(err) != policy.KindInvalid || !strings.Contains(err.Error(), "sequence") {
+			t.Errorf("%s: %v", number, err)
+		}
+	}
+	files := shipped()
+	files["/.manifest"] = `{"metadata": {"cordon": 7}}`
+	if _, err := ReadArchive(bytes.NewReader(packed(t, files)), nil); policy.KindOf(err) != policy.KindInvalid {
+		t.Errorf("no object: %v", err)
+	}
+}

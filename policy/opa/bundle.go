@@ -27,6 +27,11 @@ type Bundle struct {
 	verifiers *entryPoint
 	decisions [policy.ActionAdminister + 1]*entryPoint // by Action; nil where there is no rule
 	words     *words                                   // what covers are probed with
+
+	mask, drop *entryPoint // of system.log; nil where there is no rule
+	compiler   *ast.Compiler
+	shapes     *shapes
+	aside      aside // answers what was recorded
 }
 
 // Revision is the hash of the bundle's files, tests and data included.
@@ -122,13 +127,14 @@ func parseData(src *source, report *Report) map[string]any {
 		if path.Ext(f.path) != ".json" {
 			var err error
 			if text, err = yaml.YAMLToJSON(text); err != nil {
-				report.problem(src, at, CodeData, firstLine(err), "")
+				at, message := dataPosition(f, firstLine(err))
+				report.problem(src, at, CodeData, message, dataHint(f))
 				continue
 			}
 		}
 		var value any
 		if err := util.UnmarshalJSON(text, &value); err != nil {
-			report.problem(src, jsonPosition(f, err), CodeData, err.Error(), "")
+			report.problem(src, jsonPosition(f, err), CodeData, err.Error(), dataHint(f))
 			continue
 		}
 		object, ok := value.(map[string]any)

@@ -31,10 +31,6 @@ type checks struct {
 		distrusted []string // revisions whose covers were contradicted
 	}
 	working sync.WaitGroup
-
-	// Of the one goroutine.
-	generation policy.Generation
-	shapes     map[string]*shape
 }
 
 // shape is what answers have in common whose covers are probed in full only
@@ -128,14 +124,14 @@ func (q *checks) distrust(revision string) {
 
 // shapeOf is nil when there are too many.
 func (q *checks) shapeOf(c check) *shape {
-	if q.generation != c.snap.generation || q.shapes == nil {
-		q.generation, q.shapes = c.snap.generation, map[string]*shape{}
+	if c.snap.shapes == nil {
+		c.snap.shapes = map[string]*shape{}
 	}
 	key := c.shapeKey()
-	s := q.shapes[key]
-	if s == nil && len(q.shapes) < maxShapes {
+	s := c.snap.shapes[key]
+	if s == nil && len(c.snap.shapes) < maxShapes {
 		s = &shape{}
-		q.shapes[key] = s
+		c.snap.shapes[key] = s
 	}
 	return s
 }
@@ -150,7 +146,7 @@ func (e *Engine) check(ctx context.Context, q *checks, c check) {
 		}
 	}()
 	proof := c.covering.state.Load() != proven
-	if e.live.Load() != c.snap || c.snap.coversOff.Load() {
+	if c.judge.sight() != c.snap || c.snap.coversDistrusted() {
 		return
 	}
 	if f := c.judge.facts; f != nil && f.Budget != nil && !f.Budget.Spend() {
@@ -172,7 +168,7 @@ func (e *Engine) check(ctx context.Context, q *checks, c check) {
 			return
 		}
 		if found = p.quick(); found == agrees && !shape.proven {
-			if found = p.full(c.snap.words); found == unsettled {
+			if found = p.full(c.snap.probeWords()); found == unsettled {
 				if shape.tries++; shape.tries == maxTries {
 					e.log.Warn("covers not used: it cannot be probed in the time there is", "revision", c.snap.revision,
 						"rule", c.entry.ref.String(), "covers", c.covering.filterTexts(), "probes", p.asked)
@@ -197,7 +193,9 @@ func (e *Engine) check(ctx context.Context, q *checks, c check) {
 
 // distrustCovers ends the use of covers for the bundle, and says why.
 func (e *Engine) distrustCovers(q *checks, c check, p *prober) {
-	q.distrust(c.snap.revision)
+	if c.snap.own == nil { // else the organisation's bundle may be why, and is not everybody's
+		q.distrust(c.snap.revision)
+	}
 	c.snap.coversOff.Store(true)
 	e.counters.mismatches.Add(1)
 	e.log.Error("covers not used: the policy contradicts it", "revision", c.snap.revision, "rule", c.entry.ref.String(),

@@ -10,16 +10,25 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/opa/plan"
 )
 
 // entryPoint is one rule that is asked, ready to evaluate.
 type entryPoint struct {
 	ref   ast.Ref
 	query rego.PreparedEvalQuery
-	reads fields // what of a request its rules can read
-	clock bool   // whether its rules can read the clock
+	plan  *planned // the same, faster; nil: not supported
+	reads fields   // what of a request its rules can read
+	clock bool     // whether its rules can read the clock
 
 	client clientFields // what of the client
+	paths  inputPaths   // which parts of input the rules of the platform can read
+
+	// own is what an organisation's bundle says on top; nil: nothing. Then platform
+	// is who is asked first, nil where that has no rule, and the fields above are
+	// those of both.
+	platform *entryPoint
+	own      *narrowRule
 }
 
 func entryRef(pkg, rule string) ast.Ref {
@@ -29,6 +38,7 @@ func entryRef(pkg, rule string) ast.Ref {
 // newCompiler is the compiler of tests and of the live bundle alike: strict,
 // without the removed built-ins, with input typed.
 func newCompiler(data map[string]any, s *shapes) *ast.Compiler {
+	plan.Register() // before anybody asks OPA to evaluate: its list of targets has no lock
 	c := ast.NewCompiler().
 		WithCapabilities(capabilities()).
 		WithStrict(true).
@@ -85,6 +95,13 @@ func compileLive(ctx context.Context, src *source, modules map[string]*ast.Modul
 		}
 		return e
 	}
+	b.compiler, b.shapes = c, s
+	for rule, into := range map[string]**entryPoint{"mask": &b.mask, "drop": &b.drop} {
+		var err error
+		if *into, err = newEntryPoint(ctx, c, store, logRef(rule)); err != nil {
+			report.addErrors(src, err)
+		}
+	}
 	b.verifiers = prepare(packageOf[policy.ActionConnect], "verifiers")
 	for action := policy.ActionConnect; action <= policy.ActionAdminister; action++ {
 		pkg := packageOf[action]
@@ -120,5 +137,9 @@ func newEntryPoint(ctx context.Context, c *ast.Compiler, store storage.Store, re
 	}
 	e := &entryPoint{ref: ref, query: query}
 	e.reads, e.client, e.clock = readsOf(c, rules)
+	e.paths = pathsOf(c, rules)
+	if program, err := plan.Compile(ctx, c, store, ref); err == nil { // else topdown evaluates
+		e.plan = &planned{program: program}
+	}
 	return e, nil
 }

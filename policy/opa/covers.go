@@ -185,7 +185,7 @@ func (c *covering) at(levels []string) *policy.Request {
 // checked. It allocates for those alone.
 func (j *judge) recallCovered(snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
 	list := j.memory.coverings.Load()
-	if list == nil || snap.coversOff.Load() {
+	if list == nil || snap.coversDistrusted() {
 		return nil
 	}
 	for _, c := range *list {
@@ -210,7 +210,7 @@ func (j *judge) sampleCovered(snap *snapshot, entry *entryPoint, c *covering, r 
 // just had to be evaluated.
 func (j *judge) askedBeside(snap *snapshot, entry *entryPoint, r *policy.Request) {
 	list := j.memory.coverings.Load()
-	if list == nil || snap.coversOff.Load() {
+	if list == nil || snap.coversDistrusted() {
 		return
 	}
 	for _, c := range *list {

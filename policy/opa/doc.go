@@ -15,9 +15,28 @@
 //     into an ast.Value, evaluates the entry point of its action, reads the
 //     answer strictly, and remembers it.
 //
+// An entry point is evaluated by its plan (package plan), which is compared with
+// topdown, OPA's interpreter, from time to time, or by topdown where there is none;
+// RATIONALE.md says why. Tests, coverage and explanations are topdown's.
+//
 // Bundles come from a folder ([Engine.Watch]), from an archive as OPA builds and
 // signs them ([ReadArchive]; package remote fetches those), or from the book of
 // revisions (package revision), which decides what goes live.
+//
+// # Two layers
+//
+// An organisation may have a bundle of its own, a [Narrowing]. It is asked after the
+// live bundle allowed, with that answer in input.platform, and can only take away:
+// of every field the narrower value holds. It is code that nobody vouches for, so it
+// passes a gate of its own ([Engine.LoadNarrowing]), is planned and run by package
+// confined, within a number of evaluations at once and a share of time for each
+// organisation, and its covers count only for topics that both layers cover.
+// [Engine.Narrow] makes one live; one that is stored is compiled when the first
+// decision needs it, and until it is, its organisation is refused.
+//
+// A judge's generation is the sum of two counters, which only grow: activations of
+// the live bundle, and changes of its organisation's. What is remembered belongs to
+// one pair, and is keyed by what either layer can read.
 //
 // # Covers
 //
@@ -37,6 +56,15 @@
 // counted in [Stats], and ends the use of covers for that revision, whenever it
 // is live. What cannot be settled is not used.
 // Before a bundle is ever live, [CheckCovers] does the same with what its tests ask.
+//
+// # Records
+//
+// [Engine.Recorder] renders what package audit records: the whole input, the answer
+// as it was understood, masked and dropped by the rules of package system.log. From a
+// record, [Bundle.Replay] decides again, under any bundle, and lists what differs;
+// [Bundle.Explain] says which rules gave the answer, and how far those got that would
+// have given another; [Bundle.Describe] makes one of a question that a person wrote.
+// None of them guesses: where a mask hides what the rules read, they say so.
 //
 // # Invariants
 //

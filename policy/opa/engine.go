@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,18 @@ type Options struct {
 	MemoryEntries int
 	// Schemas type the bundles that Watch loads; see Load. nil: not typed.
 	Schemas fs.FS
+	// Evaluated is told how long each evaluation took, by the goroutine that did
+	// it; nil: nobody is.
+	Evaluated func(took time.Duration)
+	// Narrowings finds the bundles of organisations; nil: there are those that
+	// Narrow was given.
+	Narrowings NarrowingSource
+	// NarrowingTimeout bounds one evaluation of an organisation's rules, the wait for
+	// its turn included; 0: 50 ms.
+	NarrowingTimeout time.Duration
+	// NarrowingShare is how much of one processor the rules of one organisation may
+	// use over time, and once more compiling them; 0: 0.2.
+	NarrowingShare float64
 	// Offer is given each bundle that Watch loaded, and activates it or not: also
 	// one that is live, when the folder held another one in between. Its error is
 	// logged. nil: what is not live is activated.
@@ -44,6 +57,7 @@ type Options struct {
 // for concurrent use.
 type Engine struct {
 	nextSample    atomic.Int64 // Unix nanoseconds; see sampleDue
+	narrowing     narrowing
 	log           *slog.Logger
 	now           func() time.Time
 	timeout       time.Duration
@@ -52,6 +66,7 @@ type Engine struct {
 	memoryEntries int
 	schemas       fs.FS
 	offer         func(*Bundle) error
+	evaluated     func(took time.Duration)
 
 	live atomic.Pointer[snapshot]
 
@@ -73,12 +88,44 @@ type Engine struct {
 
 var _ policy.Decider = (*Engine)(nil)
 
-// snapshot is a live bundle and its number. All but coversOff is immutable.
+// snapshot is a live bundle and its number, or that with the bundle of one
+// organisation on top. All but coversOff and what is remembered is immutable.
 type snapshot struct {
 	*Bundle
-	generation policy.Generation
+	generation policy.Generation // the sum of both
+	activated  time.Time
 	coversOff  atomic.Bool // an answer contradicted what covers stated
 	recurring  recurring
+	shapes     map[string]*shape // of the goroutine that checks
+
+	canary *canary // who is chosen is answered from that; nil: nobody is
+
+	base    *snapshot // the platform's alone; nil: this is it
+	own     *Narrowing
+	entries [policy.ActionAdminister + 1]*entryPoint // where base is not nil
+}
+
+func (s *snapshot) entry(a policy.Action) *entryPoint {
+	if s.base == nil {
+		return s.Bundle.entry(a)
+	}
+	if int(a) >= len(s.entries) {
+		return nil
+	}
+	return s.entries[a]
+}
+
+// coversDistrusted reports whether covers was contradicted.
+func (s *snapshot) coversDistrusted() bool {
+	return s.coversOff.Load() || s.base != nil && s.base.coversOff.Load()
+}
+
+// probeWords are what covers are probed with.
+func (s *snapshot) probeWords() *words {
+	if s.own == nil || s.own.words == nil {
+		return s.words
+	}
+	return &words{levels: slices.Concat(s.words.levels, s.own.words.levels), topics: slices.Concat(s.words.topics, s.own.words.topics)}
 }
 
 // New makes an engine without a bundle: everything is denied with
@@ -86,7 +133,7 @@ type snapshot struct {
 func New(o Options) *Engine {
 	e := &Engine{
 		log: o.Log, now: o.Now, timeout: o.Timeout, inputMax: o.InputMax, outputMax: o.OutputMax,
-		memoryEntries: o.MemoryEntries, schemas: o.Schemas, offer: o.Offer, seed: maphash.MakeSeed(),
+		memoryEntries: o.MemoryEntries, schemas: o.Schemas, offer: o.Offer, evaluated: o.Evaluated, seed: maphash.MakeSeed(),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -106,6 +153,7 @@ func New(o Options) *Engine {
 	if e.memoryEntries <= 0 {
 		e.memoryEntries = 256
 	}
+	e.narrowing.open(o)
 	var random [5]byte
 	_, _ = rand.Read(random[:]) // never fails: the process ends instead
 	e.idPrefix = idEncoding.EncodeToString(random[:])
@@ -114,7 +162,7 @@ func New(o Options) *Engine {
 }
 
 // Activate makes b the live bundle and then calls the watchers, in the order
-// they were given, before it returns. A Decide that starts after Activate
+// they were given, before it returns. A canary ends. A Decide that starts after Activate
 // returned answers from b or a later one. A watcher may judge but not activate.
 // A nil b takes the policy away: everything is denied.
 func (e *Engine) Activate(b *Bundle) policy.Generation {
@@ -124,18 +172,28 @@ func (e *Engine) Activate(b *Bundle) policy.Generation {
 	e.activating.Lock()
 	defer e.activating.Unlock()
 
-	next := &snapshot{Bundle: b, generation: e.live.Load().generation + 1}
-	next.coversOff.Store(e.checks.distrusts(b.revision))
-	e.live.Store(next)
+	next := e.succeed(b, e.live.Load())
+	e.goLive(next)
 	e.log.Info("policy activated", "revision", b.revision, "generation", uint64(next.generation))
+	return next.generation
+}
 
+// succeed is b as what comes after live.
+func (e *Engine) succeed(b *Bundle, live *snapshot) *snapshot {
+	next := &snapshot{Bundle: b, generation: live.generation + 1, activated: e.now()}
+	next.coversOff.Store(e.checks.distrusts(b.revision))
+	return next
+}
+
+// goLive makes next the live one and tells the watchers; activating is held.
+func (e *Engine) goLive(next *snapshot) {
+	e.live.Store(next)
 	e.watchers.Lock()
 	watchers := e.watchers.list
 	e.watchers.Unlock()
 	for _, fn := range watchers {
 		fn(next.generation)
 	}
-	return next.generation
 }
 
 // OnActivate adds a watcher of later activations.
@@ -159,8 +217,11 @@ func (b *Bundle) entry(a policy.Action) *entryPoint {
 }
 
 // Close ends the checks of covers, which run beside the decisions, and waits for
-// them. The engine still decides afterwards, and takes no covers on trust.
-func (e *Engine) Close() { e.checks.close() }
+// them and for what is being compiled. The engine still decides afterwards, and takes no covers on trust.
+func (e *Engine) Close() {
+	e.checks.close()
+	e.narrowing.work.Wait()
+}
 
 // Verifiers asks cordon.connect.verifiers. A missing or failing rule is an error.
 // The slice is shared and may not be changed.
@@ -197,6 +258,7 @@ func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.Veri
 }
 
 func refuseVerifiers(err error) error {
+	err = withoutQuoted(err)
 	return &policy.Error{Kind: policy.KindForbidden, Op: "choose verifiers", Public: policy.CausePolicy.Public(), Err: err}
 }
 
@@ -209,3 +271,6 @@ func (e *Engine) newID() string {
 	binary.BigEndian.PutUint64(n[:], e.idCount.Add(1))
 	return e.idPrefix + idEncoding.EncodeToString(n[3:])
 }
+
+// Bundle is the live one. It is empty before the first Activate.
+func (e *Engine) Bundle() *Bundle { return e.live.Load().Bundle }

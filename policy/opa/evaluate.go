@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/cordon-mq/cordon/policy"
@@ -23,7 +21,10 @@ type stop struct{ flag atomic.Bool }
 func (s *stop) Cancel()         { s.flag.Store(true) }
 func (s *stop) Cancelled() bool { return s.flag.Load() }
 
-var errUndefined = errors.New("no rule gives it a value")
+var (
+	errUndefined = errors.New("no rule gives it a value")
+	errNoValue   = errors.New("no single value")
+)
 
 // evaluate asks one entry point. The value counts when the cause is CauseNone.
 // It runs on the caller's goroutine: a timer and the context only set a flag
@@ -39,6 +40,7 @@ func (e *Engine) evaluate(ctx context.Context, entry *entryPoint, input ast.Valu
 		}
 	}()
 	e.counters.evaluations.Add(1)
+	defer e.timed(time.Now())
 
 	cancel := new(stop)
 	timer := time.AfterFunc(e.timeout, cancel.Cancel)
@@ -47,30 +49,20 @@ func (e *Engine) evaluate(ctx context.Context, entry *entryPoint, input ast.Valu
 		defer context.AfterFunc(ctx, cancel.Cancel)()
 	}
 
-	results, err := entry.query.Eval(ctx,
-		rego.EvalParsedInput(input),
-		rego.EvalTime(now),
-		rego.EvalMetrics(metrics.NoOp()),
-		rego.EvalExternalCancel(cancel),
-	)
+	v, err = entry.value(ctx, input, now, cancel, e.log)
 	switch {
 	case err != nil && (topdown.IsCancel(err) || cancel.Cancelled()):
 		return nil, policy.CauseTimeout, fmt.Errorf("%s took longer than %v", entry.ref, e.timeout)
+	case errors.Is(err, errNoValue):
+		return nil, policy.CauseMalformed, err
 	case err != nil:
 		return nil, policy.CauseError, located(err)
-	case len(results) == 0:
+	case v == nil:
 		return nil, policy.CauseUndefined, fmt.Errorf("%s: %w", entry.ref, errUndefined)
-	case len(results) > 1 || len(results[0].Expressions) != 1:
-		return nil, policy.CauseMalformed, fmt.Errorf("%s has more than one value", entry.ref)
-	}
-	term, ok := results[0].Expressions[0].Value.(*ast.Term)
-	if !ok {
-		return nil, policy.CauseMalformed, fmt.Errorf("%s has a value of type %T", entry.ref, results[0].Expressions[0].Value)
-	}
-	if measureValue(term.Value, e.outputMax) < 0 {
+	case measureValue(v, e.outputMax) < 0:
 		return nil, policy.CauseOutputSize, fmt.Errorf("%s has an answer of more than %d bytes", entry.ref, e.outputMax)
 	}
-	return term.Value, policy.CauseNone, nil
+	return v, policy.CauseNone, nil
 }
 
 // located writes an evaluation's error with its position as file:line:col.

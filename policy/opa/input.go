@@ -16,7 +16,7 @@ var key = struct {
 	topic, levels, qos, retain, size, will, properties, device,
 	contentType, responseTopic, messageExpiry, user,
 	typ, id, registered, status, groups,
-	filter, share, method, route, target *ast.Term
+	filter, share, method, route, target, allow *ast.Term
 }{
 	action: ast.StringTerm("action"), principal: ast.StringTerm("principal"), org: ast.StringTerm("org"), client: ast.StringTerm("client"),
 	topic: ast.StringTerm("topic"), levels: ast.StringTerm("levels"), qos: ast.StringTerm("qos"), retain: ast.StringTerm("retain"),
@@ -26,6 +26,7 @@ var key = struct {
 	typ: ast.StringTerm("type"), id: ast.StringTerm("id"), registered: ast.StringTerm("registered"), status: ast.StringTerm("status"),
 	groups: ast.StringTerm("groups"), filter: ast.StringTerm("filter"), share: ast.StringTerm("share"),
 	method: ast.StringTerm("method"), route: ast.StringTerm("route"), target: ast.StringTerm("target"),
+	allow: ast.StringTerm("allow"),
 }
 
 type items = [][2]*ast.Term

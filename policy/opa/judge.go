@@ -3,8 +3,11 @@ package opa
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -17,8 +20,10 @@ const clockTTL = 60 * time.Second
 type judge struct {
 	engine *Engine
 	facts  *policy.Facts
-	number uint64 // spreads the counter of remembered answers
+	tenant *tenant // nil: nothing can narrow
+	number uint64  // spreads the counter of remembered answers
 	memory memory
+	choice atomic.Pointer[choice] // of the last canary
 
 	constant struct {
 		sync.Mutex
@@ -31,32 +36,32 @@ type judge struct {
 // Judge makes the judge of f, which may not change afterwards. It starts
 // without memory and needs no closing.
 func (e *Engine) Judge(f *policy.Facts) policy.Judge {
-	return &judge{engine: e, facts: f, number: e.judges.Add(1)}
+	return &judge{engine: e, facts: f, tenant: e.tenantOf(f), number: e.judges.Add(1)}
 }
 
 // Decide answers r from memory or by evaluating the live bundle.
 func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision {
 	e := j.engine
-	snap := e.live.Load()
+	snap := j.sight()
 	entry := snap.entry(r.Action)
 	if entry != nil {
-		count := &e.counters.remembered[j.number%uint64(len(e.counters.remembered))]
+		count := e.counters.of(j)
 		if r.Memo != nil {
 			if d := j.recallNoted(snap, entry, r); d != nil { //nolint:contextcheck // a check outlives the question that it came from
-				count.equal.Add(1)
+				count.equal(r.Action, d)
 				return d
 			}
 		}
 		if d := j.memory.recallLast(e, snap, entry, r); d != nil {
-			count.equal.Add(1)
+			count.equal(r.Action, d)
 			return d
 		}
 		if d := j.recallCovered(snap, entry, r); d != nil { //nolint:contextcheck // a check outlives the question that it came from
-			count.covered.Add(1)
+			count.covered(r.Action, d)
 			return d
 		}
 		if m := j.memory.recall(e, snap, entry, r); m != nil {
-			count.equal.Add(1)
+			count.equal(r.Action, m.decision)
 			j.noteAnswer(r, m, nil)
 			return m.decision
 		}
@@ -64,11 +69,15 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 	return j.ask(ctx, snap, entry, r)
 }
 
-// Generation is that of the live bundle.
-func (j *judge) Generation() policy.Generation { return j.engine.live.Load().generation }
+// Generation counts the activations of the live bundle and of the organisation's.
+func (j *judge) Generation() policy.Generation { return j.sight().generation }
 
-// Decides reports whether the live bundle has a rule for a.
-func (j *judge) Decides(a policy.Action) bool { return j.engine.live.Load().entry(a) != nil }
+// Decides reports whether the live bundle has a rule for a, or the organisation's.
+// One that is not compiled yet may have one.
+func (j *judge) Decides(a policy.Action) bool {
+	snap := j.sight()
+	return snap.entry(a) != nil || snap.unready()
+}
 
 // ask evaluates, and remembers the answer if it may be given again.
 func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *policy.Request) *policy.Decision {
@@ -77,12 +86,21 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 	if now.IsZero() {
 		now = e.now()
 	}
+	if snap.unready() && r.Action != policy.ActionAdminister {
+		if err := e.awaken(ctx, j.tenant); err != nil {
+			d := &policy.Decision{Cause: policy.CauseUnavailable, Detail: err.Error(), ID: e.newID(), Revision: snap.revision}
+			e.counters.asked(r.Action, d)
+			return d
+		}
+		snap = j.sight()
+		entry = snap.entry(r.Action)
+	}
 	var holder holderKey
 	recurs := false
 	if r.Action == policy.ActionConnect && entry != nil && !entry.clock {
 		if holder, recurs = entry.client.holderOf(j.facts); recurs {
 			if d := snap.recurring.connect(holder); d != nil {
-				e.counters.remembered[j.number%uint64(len(e.counters.remembered))].equal.Add(1)
+				e.counters.of(j).equal(r.Action, d)
 				return d
 			}
 		}
@@ -90,18 +108,18 @@ func (j *judge) ask(ctx context.Context, snap *snapshot, entry *entryPoint, r *p
 
 	a, keep := answer{Decision: policy.Decision{Cause: policy.CauseQuota}}, false
 	if j.facts.Budget == nil || j.facts.Budget.Spend() {
+		started := time.Now()
 		a, keep = j.answer(ctx, entry, r, now)
+		a.At, a.Took = now, time.Since(started)
 	}
-	if !a.Allow {
-		e.counters.deny(a.Cause)
-	}
+	e.counters.asked(r.Action, &a.Decision)
 	a.ID = e.newID()
 	a.Revision = snap.revision
 	if a.hasTTL {
 		a.Until = now.Add(a.ttl)
 	}
 	d := &a.Decision
-	if keep && e.live.Load() == snap {
+	if keep && j.sight() == snap {
 		j.memory.keep(e, snap, entry, r, d)
 		if recurs && d.Allow && !a.hasTTL {
 			snap.recurring.keepConnect(holder, d)
@@ -128,7 +146,28 @@ func (j *judge) answer(ctx context.Context, entry *entryPoint, r *policy.Request
 	if n, most := constant.bytes+reads.size(r), j.engine.inputMax; n > most {
 		return refuse(policy.CauseInputSize, errInputSize(most)), false
 	}
-	value, cause, err := j.engine.evaluate(ctx, entry, constant.input(r, reads), now)
+	platform := entry
+	if entry != nil && entry.own != nil {
+		platform = entry.platform
+	}
+	input := constant.input(r, reads)
+	a, keep = j.ofPlatform(ctx, platform, r, input, now, entry != nil)
+	if entry != nil && entry.own != nil && a.Allow {
+		return j.narrow(ctx, entry.own, r, input, a, keep, now)
+	}
+	return a, keep
+}
+
+// ofPlatform asks the live bundle. Where that has no rule for a delivery and the
+// organisation's has, nothing of the platform's is in the way.
+func (j *judge) ofPlatform(ctx context.Context, entry *entryPoint, r *policy.Request, input ast.Value, now time.Time, onTop bool) (a answer, keep bool) {
+	if entry == nil && onTop {
+		return answer{Decision: policy.Decision{Allow: true}}, true
+	}
+	refuse := func(cause policy.Cause, err error) answer {
+		return answer{Decision: policy.Decision{Cause: cause, Detail: err.Error()}}
+	}
+	value, cause, err := j.engine.evaluate(ctx, entry, input, now)
 	switch cause {
 	case policy.CauseNone:
 		if a, err = decode(r.Action, value); err != nil {

@@ -19,7 +19,7 @@ func (j *judge) recallNoted(snap *snapshot, entry *entryPoint, r *policy.Request
 	}
 	m, c := n.answer, n.covering
 	if m == nil {
-		if m = &c.remembered; snap.coversOff.Load() || c.state.Load() != proven {
+		if m = &c.remembered; snap.coversDistrusted() || c.state.Load() != proven {
 			return nil
 		}
 	}

@@ -40,8 +40,8 @@ func TestWatchOffersToABook(t *testing.T) {
 	}
 	offers := make(chan offered, 10)
 	e = New(Options{Schemas: builtinSchemas(), Log: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second, Offer: func(b *Bundle) error {
-		id, live, err := book.Offer(b.Files(), by, activate(b))
-		offers <- offered{id, live}
+		out, err := book.Offer(revision.Offering{Files: b.Files(), By: by}, activate(b))
+		offers <- offered{out.ID, out.Live}
 		return err
 	}})
 	gate := func(bundle fs.FS) (func(), error) {

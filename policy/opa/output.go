@@ -69,11 +69,15 @@ func decode(action policy.Action, v ast.Value) (answer, error) {
 		a.MaxQoS = 2
 	case policy.ActionNone, policy.ActionPublish, policy.ActionReceive, policy.ActionAdminister: // zero values
 	}
+	return a.decode(action, answerFields[action], v)
+}
+
+// decode reads the known fields of v over those that a has.
+func (a answer) decode(action policy.Action, known map[string]field, v ast.Value) (answer, error) {
 	o, ok := v.(ast.Object)
 	if !ok {
 		return answer{}, fmt.Errorf("decision %w", want("an object", v))
 	}
-	known := answerFields[action]
 	err := eachField(o, "decision", func(name string, v ast.Value) error {
 		read := known[name]
 		if read == nil {

@@ -112,7 +112,7 @@ func (p *prober) ask(r *policy.Request) finding {
 	p.asked++
 	a := p.answer(r)
 	switch {
-	case a.Cause == policy.CauseTimeout || p.base.Cause != policy.CauseNone && p.base.Cause != policy.CausePolicy:
+	case a.Cause == policy.CauseTimeout || a.Cause == policy.CauseQuota || p.base.Cause != policy.CauseNone && p.base.Cause != policy.CausePolicy:
 		return unsettled
 	case a.saysSame(&p.base):
 		return agrees

@@ -1,14 +1,18 @@
 package opa
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 // Report is what checking a bundle found.
@@ -36,32 +40,34 @@ type Problem struct {
 // Codes of Cordon's own problems. The others are OPA's: rego_parse_error,
 // rego_compile_error, rego_type_error, rego_unsafe_var_error, rego_recursion_error.
 const (
-	CodeRead    = "bundle_read_error"    // a file or folder cannot be read
-	CodeLimit   = "bundle_limit"         // too many, too large, too deep
-	CodeData    = "data_error"           // a data file does not parse, or two say different things
-	CodeAnswer  = "answer_error"         // a decision has a field or value that is no answer
-	CodeSchema  = "schema_error"         // the schemas given to Load do not parse
-	CodeTest    = "policy_test_failed"   // a test_ rule is not true
-	CodeNoTests = "policy_without_tests" // warning: the bundle has no tests
-	CodeMissing = "policy_missing"       // warning: an entry point has no rule
-	CodeIgnored = "file_ignored"         // warning: a file is no part of a bundle
-	CodeUntyped = "untyped_input"        // warning: input is read in a way that no schema checks
-	CodeWhole   = "whole_input"          // warning: which fields of input are read cannot be told
-	CodeCovers  = "covers_contradicted"  // covers states what the rules do not answer; see CheckCovers
-	CodeFormat  = "format_error"         // a file cannot be formatted; see Format
+	CodeRead      = "bundle_read_error"    // a file or folder cannot be read
+	CodeLimit     = "bundle_limit"         // too many, too large, too deep
+	CodeData      = "data_error"           // a data file does not parse, or two say different things
+	CodeAnswer    = "answer_error"         // a decision has a field or value that is no answer
+	CodeSchema    = "schema_error"         // the schemas given to Load do not parse
+	CodeTest      = "policy_test_failed"   // a test_ rule is not true
+	CodeNoTests   = "policy_without_tests" // warning: the bundle has no tests
+	CodeMissing   = "policy_missing"       // warning: an entry point has no rule
+	CodeIgnored   = "file_ignored"         // warning: a file is no part of a bundle
+	CodeUntyped   = "untyped_input"        // warning: input is read in a way that no schema checks
+	CodeWhole     = "whole_input"          // warning: which fields of input are read cannot be told
+	CodeUndefined = "undefined_data"       // warning: rules read what nothing in the bundle defines
+	CodeUnasked   = "package_unasked"      // warning: nobody asks a package
+	CodeCovers    = "covers_contradicted"  // covers states what the rules do not answer; see CheckCovers
+	CodeFormat    = "format_error"         // a file cannot be formatted; see Format
 )
 
-// Err is nil when the bundle may go live. Otherwise it says how many problems
-// there are and the first of them.
+// Err is nil when the bundle may go live. Otherwise it is a *revision.Refusal,
+// which says how many problems there are and the first of them, and holds all.
 func (r *Report) Err() error {
-	switch len(r.Problems) {
-	case 0:
+	if len(r.Problems) == 0 {
 		return nil
-	case 1:
-		return errors.New(r.Problems[0].String())
-	default:
-		return fmt.Errorf("%s (and %d more)", r.Problems[0], len(r.Problems)-1)
 	}
+	all := make([]revision.Finding, len(r.Problems))
+	for i, p := range r.Problems {
+		all[i] = revision.Finding{Position: p.Position, Line: p.Line, Code: p.Code, Message: p.Message, Hint: p.Hint}
+	}
+	return &revision.Refusal{Findings: all}
 }
 
 // String is "file:line:col: code: message".
@@ -133,9 +139,29 @@ func newProblem(src *source, loc *ast.Location, code, message, hint string) Prob
 	p.Position = loc.File
 	if loc.Row > 0 {
 		p.Position += ":" + strconv.Itoa(loc.Row) + ":" + strconv.Itoa(max(loc.Col, 1))
-		p.Line = src.line(loc.File, loc.Row)
+		p.Line = cutLine(strings.ToValidUTF8(src.line(loc.File, loc.Row), "�"), loc.Col)
 	}
 	return p
+}
+
+// maxLine is how much of a source line is shown, in bytes: data may be one line.
+const maxLine = 300
+
+// cutLine keeps what is around column col of a long line.
+func cutLine(line string, col int) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	from := min(max(col-1-maxLine/2, 0), len(line)-maxLine)
+	to := from + maxLine
+	cut := strings.ToValidUTF8(line[from:to], "")
+	if from > 0 {
+		cut = "…" + cut
+	}
+	if to < len(line) {
+		cut += "…"
+	}
+	return cut
 }
 
 // addErrors turns what OPA returned into problems: every one of a list, with a
@@ -160,10 +186,25 @@ func (r *Report) addErrors(src *source, err error) {
 			if strings.TrimSpace(p.Line) == "" {
 				p.Line = p.Hint
 			}
-			p.Hint = ""
+			p.Hint = parseHint(e.Message)
 		}
 		r.Problems = append(r.Problems, p)
 	}
+}
+
+// parseHint says what usually helps where the parser's words do not.
+func parseHint(message string) string {
+	switch {
+	case strings.Contains(message, "utf-8"):
+		return "the file has to be UTF-8; some editor wrote another encoding"
+	case strings.Contains(message, "unexpected eof"):
+		return "something that was opened is not closed: a brace, a bracket or a quote"
+	case strings.Contains(message, "with keyword cannot be used for rule head"):
+		return "a value cannot be followed by with: write f(x) := answer if answer := … with input as …"
+	case message == "package expected":
+		return "a file begins with its package, such as package cordon.publish"
+	}
+	return ""
 }
 
 func samePlace(a, b *ast.Error) bool {
@@ -179,6 +220,13 @@ func hint(e *ast.Error) string {
 		if why, ok := removedBuiltins[name]; ok {
 			return name + " is not available to policies: it " + why
 		}
+		if best := closest(name, builtinNames()); best != "" {
+			return "did you mean " + best + "?"
+		}
+	}
+	if name, ok := strings.CutPrefix(e.Message, "var "); ok && e.Code == ast.UnsafeVarErr {
+		name, _, _ = strings.Cut(name, " ")
+		return "nothing here gives " + name + " a value: assign one, or name it in some … in …; not and functions only use values"
 	}
 	if e.Details == nil {
 		return ""
@@ -204,17 +252,68 @@ func hintField(d *ast.RefErrInvalidDetail) string {
 
 // nearest is a hint that names the closest of names, and all of them.
 func nearest(have string, names []string) string {
-	best, distance := "", 3
+	if len(names) == 0 {
+		return ""
+	}
+	s := "there are " + strings.Join(names, ", ")
+	if len(names) > maxNamed {
+		s = "there are " + strings.Join(names[:maxNamed], ", ") + " and more"
+	}
+	if best := closest(have, names); best != "" {
+		s = "did you mean " + best + "? " + s
+	}
+	return s
+}
+
+// maxNamed is how many names a hint lists.
+const maxNamed = 40
+
+// closest is the name that differs in one or two letters; empty when none does.
+func closest(have string, names []string) (best string) {
+	distance := 3
 	for _, name := range names {
 		if n := editDistance(have, name); n < distance {
 			best, distance = name, n
 		}
 	}
-	s := "there are " + strings.Join(names, ", ")
-	if best != "" {
-		s = "did you mean " + best + "? " + s
+	return best
+}
+
+func builtinNames() []string {
+	var names []string
+	for _, b := range capabilities().Builtins {
+		names = append(names, b.Name)
 	}
-	return s
+	slices.Sort(names)
+	return names
+}
+
+// dataPosition takes the place out of what the parser of YAML says, which begins
+// with it, such as "[2:1] found a tab".
+func dataPosition(f file, message string) (*ast.Location, string) {
+	at := &ast.Location{File: f.path}
+	place, rest, ok := strings.Cut(strings.TrimPrefix(message, "["), "] ")
+	row, col, two := strings.Cut(place, ":")
+	r, err := strconv.Atoi(row)
+	c, err2 := strconv.Atoi(col)
+	if !ok || !two || err != nil || err2 != nil {
+		return at, message
+	}
+	at.Row, at.Col = r, c
+	return at, rest
+}
+
+// dataHint says what usually helps with data that does not parse.
+func dataHint(f file) string {
+	switch {
+	case bytes.HasPrefix(f.text, []byte("\xef\xbb\xbf")):
+		return "the file begins with a byte order mark: save it as UTF-8 without one"
+	case !utf8.Valid(f.text):
+		return "the file has to be UTF-8; some editor wrote another encoding"
+	case path.Ext(f.path) != ".json" && bytes.Contains(f.text, []byte("\t")):
+		return "YAML is indented with spaces, not tabs"
+	}
+	return ""
 }
 
 func plain(v ast.Value) string {

@@ -3,6 +3,7 @@ package opa
 import (
 	"context"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -36,12 +37,7 @@ func RunTests(ctx context.Context, fsys, schemas fs.FS) ([]TestResult, error) {
 // runTests compiles everything, tests included, and runs them. Its problems are
 // those of compiling, or the tests that are not true.
 func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, data map[string]any, s *shapes, report *Report, tracer topdown.QueryTracer) []TestResult {
-	results, err := tester.NewRunner().
-		SetCompiler(newCompiler(data, s).WithEnablePrintStatements(true)).
-		SetStore(newStore(data)).
-		SetModules(modules).
-		RaiseBuiltinErrors(true).
-		CapturePrintOutput(true).
+	results, err := newRunner(modules, data, s).
 		SetCoverageQueryTracer(tracer).
 		SetCoverageRuns([]cover.Kind{}).
 		RunTests(ctx, nil)
@@ -50,6 +46,8 @@ func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, 
 		return nil
 	}
 	var all []TestResult
+	var failed []int // of the problems: tests that are just not true
+	var names []string
 	for r := range results {
 		t := TestResult{
 			Package: r.Package, Name: r.Name, Passed: r.Pass() && !r.Skip, Skipped: r.Skip,
@@ -63,6 +61,9 @@ func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, 
 		found := newProblem(src, r.Location, CodeTest, message, "")
 		t.Position = found.Position
 		if !t.Passed && !t.Skipped {
+			if t.Error == "" && len(failed) < maxExplained {
+				failed, names = append(failed, len(report.Problems)), append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
+			}
 			report.Problems = append(report.Problems, found)
 		}
 		all = append(all, t)
@@ -73,5 +74,57 @@ func runTests(ctx context.Context, src *source, modules map[string]*ast.Module, 
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
+	if len(failed) > 0 {
+		where := whereTestsFail(ctx, names, modules, data, s)
+		for _, i := range failed {
+			p := &report.Problems[i]
+			p.Hint = "if this is what was changed, the test has to say so too"
+			if at, ok := where[p.Position]; ok {
+				p.Hint = "false or undefined at " + at + "; " + p.Hint
+			}
+		}
+	}
 	return all
+}
+
+// maxExplained is how many failing tests are looked into.
+const maxExplained = 20
+
+func newRunner(modules map[string]*ast.Module, data map[string]any, s *shapes) *tester.Runner {
+	return tester.NewRunner().
+		SetCompiler(newCompiler(data, s).WithEnablePrintStatements(true)).
+		SetStore(newStore(data)).
+		SetModules(modules).
+		RaiseBuiltinErrors(true).
+		CapturePrintOutput(true)
+}
+
+func anyOf(names []string) string { return "^(" + strings.Join(names, "|") + ")$" }
+
+// whereTestsFail runs the tests of these names again and notes the expression of each at which
+// it failed, by the position of the test.
+func whereTestsFail(ctx context.Context, names []string, modules map[string]*ast.Module, data map[string]any, s *shapes) map[string]string {
+	where := map[string]string{}
+	// Every step is kept until a test ends, so that one may not take long.
+	results, err := newRunner(modules, data, s).EnableTracing(true).SetTimeout(200*time.Millisecond).Filter(anyOf(names)).RunTests(ctx, nil)
+	if err != nil {
+		return where
+	}
+	src := &source{}
+	for r := range results { // to its end, or its goroutines wait for ever
+		if r.Pass() || r.Skip || r.Location == nil {
+			continue
+		}
+		for _, event := range slices.Backward(r.Trace) {
+			at := event.Location
+			if event.Op != topdown.FailOp || at == nil || at.File != r.Location.File || at.Row < r.Location.Row {
+				continue
+			}
+			if text, _, _ := strings.Cut(strings.TrimSpace(string(at.Text)), "\n"); text != "" && text != r.Name {
+				where[newProblem(src, r.Location, "", "", "").Position] = newProblem(src, at, "", "", "").Position + ": " + cutLine(text, 0)
+				break
+			}
+		}
+	}
+	return where
 }

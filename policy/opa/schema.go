@@ -17,11 +17,15 @@ import (
 type shapes struct {
 	input  map[string]map[string]any // by package: connect, publish, …
 	answer map[string]map[string]any
+	decode func(policy.Action, ast.Value) error // of a constant answer
 }
 
 // readShapes parses the schemas; nil fsys has none, and nothing is typed.
 func readShapes(fsys fs.FS, report *Report) *shapes {
-	s := &shapes{input: map[string]map[string]any{}, answer: map[string]map[string]any{}}
+	s := &shapes{input: map[string]map[string]any{}, answer: map[string]map[string]any{}, decode: func(a policy.Action, v ast.Value) error {
+		_, err := decode(a, v)
+		return err
+	}}
 	if fsys == nil {
 		return s
 	}
@@ -60,6 +64,9 @@ func (s *shapes) apply(c *ast.Compiler) *ast.Compiler {
 		judged := ast.DefaultRootRef.Append(ast.StringTerm("cordon")).Append(ast.StringTerm(pkg))
 		annotations[judged.String()] = &ast.SchemaAnnotation{Path: ast.InputRootRef, Schema: ref}
 	}
+	log := ast.SchemaRootRef.Append(ast.StringTerm("system")).Append(ast.StringTerm("log"))
+	set.Put(log, s.event())
+	annotations["data.system.log"] = &ast.SchemaAnnotation{Path: ast.InputRootRef, Schema: log}
 	return c.WithSchemas(set).WithUseTypeCheckAnnotations(true).
 		WithStageAfterID(ast.StageParseMetadataBlocks, ast.CompilerStageDefinition{
 			Name:       "TypeInput",
@@ -95,6 +102,15 @@ func (s *shapes) union() map[string]any {
 	return map[string]any{"type": "object", "properties": all}
 }
 
+// event is what the rules of system.log are asked: the record of any decision.
+func (s *shapes) event() map[string]any {
+	text, open := map[string]any{"type": "string"}, map[string]any{"type": "object"}
+	return map[string]any{"type": "object", "properties": map[string]any{
+		"labels": open, "decision_id": text, "bundles": open, "path": text, "input": s.union(), "result": open,
+		"erased": map[string]any{"type": "array"}, "requested_by": text, "timestamp": text, "metrics": open, "custom": open,
+	}}
+}
+
 // checkAnswers reports what is wrong with every answer of action, as far as it
 // can be known without evaluating: fields that do not exist, values of a type
 // that never fits, and whole answers that are constants.
@@ -123,7 +139,7 @@ func (s *shapes) checkAnswers(c *ast.Compiler, action policy.Action, ref ast.Ref
 	for _, r := range rules {
 		ast.WalkRules(r, func(r *ast.Rule) bool {
 			if v := r.Head.Value; v != nil && v.IsGround() && r.Ref().Equal(ref) {
-				if _, err := decode(action, v.Value); err != nil {
+				if err := s.decode(action, v.Value); err != nil {
 					report.problem(src, cmpLocation(v.Location, r.Location), CodeAnswer, err.Error(), "")
 				}
 			}

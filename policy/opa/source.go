@@ -1,6 +1,7 @@
 package opa
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -43,9 +44,38 @@ func (f file) isData() bool {
 	return false
 }
 
+// maxReads is how often a folder is read until it is twice the same.
+const maxReads = 10
+
 // readSource collects the files of a bundle. Names that start with a dot are
 // skipped: editors, version control, and Kubernetes' "..data" folder.
+//
+// A folder may be changed while it is read, as when the link is swapped through
+// which all of its files are seen. Half of the one and half of the other is no
+// bundle that anybody wrote, so what was read counts once the next reading finds
+// the same.
 func readSource(fsys fs.FS, report *Report) *source {
+	found := &Report{}
+	src := readOnce(fsys, found)
+	for range maxReads {
+		again := &Report{}
+		next := readOnce(fsys, again)
+		if src.equal(next) && slices.Equal(found.Problems, again.Problems) {
+			report.Problems = append(report.Problems, found.Problems...)
+			report.Warnings = append(report.Warnings, found.Warnings...)
+			return src
+		}
+		src, found = next, again
+	}
+	report.problem(src, nil, CodeRead, "the bundle changes while it is read", "write it elsewhere and rename it into its place")
+	return src
+}
+
+func (s *source) equal(other *source) bool {
+	return slices.EqualFunc(s.files, other.files, func(a, b file) bool { return a.path == b.path && bytes.Equal(a.text, b.text) })
+}
+
+func readOnce(fsys fs.FS, report *Report) *source {
 	src := &source{}
 	src.readDir(fsys, ".", 0, report)
 	slices.SortFunc(src.files, func(a, b file) int { return strings.Compare(a.path, b.path) })

@@ -7,22 +7,65 @@ import (
 )
 
 // warnOfInput finds where the rules read input so that neither the schema nor
-// the memory of answers can follow. It looks at the text as it was written: the
-// compiler takes such terms apart.
+// the memory of answers can follow. It looks at the text as it was written, but for
+// names that stand for something: what is imported or assigned is what it is. What
+// the compiler does beyond that takes such terms apart.
 func warnOfInput(src *source, modules map[string]*ast.Module, report *Report) {
+	live := map[string]*ast.Module{}
 	for name, m := range modules {
 		if !strings.HasSuffix(name, "_test.rego") {
-			w := inputWarnings{src: src, report: report}
-			for _, rule := range m.Rules {
-				w.walk(rule)
+			live[name] = m
+		}
+	}
+	c := ast.NewCompiler().
+		WithCapabilities(capabilities()).
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithOnlyStagesUpTo(ast.StageRewriteLocalVars)
+	if c.Compile(live); c.Failed() { // it did not, a moment ago
+		return
+	}
+	warnOfReferences(src, c.Modules, report)
+	for _, m := range c.Modules {
+		for _, rule := range m.Rules {
+			for r := rule; r != nil; r = r.Else {
+				w := inputWarnings{src: src, report: report, names: namesOfInput(r)}
+				w.walk(r.Head)
+				w.walk(r.Body)
 			}
 		}
 	}
 }
 
+// namesOfInput are the variables of a rule that stand for input or for something
+// below. The compiler gave each variable of a rule a name of its own.
+func namesOfInput(rule *ast.Rule) map[ast.Var]ast.Ref {
+	names := map[ast.Var]ast.Ref{}
+	w := inputWarnings{names: names}
+	for more := true; more; {
+		more = false
+		ast.WalkExprs(rule, func(x *ast.Expr) bool {
+			if !x.IsEquality() && !x.IsAssignment() {
+				return false
+			}
+			for i, t := range x.Operands() {
+				name, ok := t.Value.(ast.Var)
+				if !ok || names[name] != nil || name == ast.InputRootDocument.Value {
+					continue
+				}
+				if ref, ok := w.inputRef(x.Operand(1 - i)); ok {
+					names[name], more = ref, true
+				}
+			}
+			return false
+		})
+	}
+	return names
+}
+
 type inputWarnings struct {
 	src    *source
 	report *Report
+	names  map[ast.Var]ast.Ref
 }
 
 func (w inputWarnings) walk(x any) { ast.NewGenericVisitor(w.visit).Walk(x) }
@@ -55,10 +98,13 @@ func (w inputWarnings) visit(x any) bool {
 }
 
 func (w inputWarnings) call(at *ast.Location, operator ast.Ref, operands []*ast.Term) bool {
+	if operator.String() == ast.Print.Name {
+		return true // the live rules do without
+	}
 	if operator.String() != ast.ObjectGet.Name || len(operands) == 0 {
 		return false
 	}
-	object, ok := inputRef(operands[0])
+	object, ok := w.inputRef(operands[0])
 	if !ok {
 		return false
 	}
@@ -73,17 +119,22 @@ func (w inputWarnings) call(at *ast.Location, operator ast.Ref, operands []*ast.
 }
 
 func (w inputWarnings) ref(at *ast.Location, ref ast.Ref) bool {
-	if !ref.HasPrefix(ast.InputRootRef) {
+	full, ok := w.resolve(ref)
+	if !ok {
 		return false
 	}
-	if len(ref) < 2 {
+	if len(ref) < 2 && len(full) == 1 {
 		w.whole(at)
+		return true
+	}
+	below := ref[1:]
+	if ref = full; len(ref) < 2 {
 		return true
 	}
 	if _, named := ref[1].Value.(ast.String); !named {
 		w.whole(at)
 	}
-	for _, t := range ref[1:] {
+	for _, t := range below {
 		w.walk(t)
 	}
 	return true
@@ -95,12 +146,29 @@ func (w inputWarnings) whole(at *ast.Location) {
 }
 
 // inputRef is t as a reference that starts at input.
-func inputRef(t *ast.Term) (ast.Ref, bool) {
+func (w inputWarnings) inputRef(t *ast.Term) (ast.Ref, bool) {
 	switch v := t.Value.(type) {
 	case ast.Var:
-		return ast.InputRootRef, v == ast.InputRootDocument.Value
+		if v == ast.InputRootDocument.Value {
+			return ast.InputRootRef, true
+		}
+		ref, ok := w.names[v]
+		return ref, ok
 	case ast.Ref:
-		return v, v.HasPrefix(ast.InputRootRef)
+		return w.resolve(v)
+	}
+	return nil, false
+}
+
+// resolve puts what a name stands for in its place.
+func (w inputWarnings) resolve(ref ast.Ref) (ast.Ref, bool) {
+	if ref.HasPrefix(ast.InputRootRef) {
+		return ref, true
+	}
+	if name, ok := ref[0].Value.(ast.Var); ok {
+		if of, ok := w.names[name]; ok {
+			return of.Concat(ref[1:]), true
+		}
 	}
 	return nil, false
 }

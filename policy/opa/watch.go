@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,18 +15,26 @@ import (
 
 // Times of watching a folder.
 const (
-	settle  = 200 * time.Millisecond // silence after which a burst of writes is over
-	settled = 600 * time.Millisecond // a burst that goes on is read all the same
-	poll    = 3 * time.Second        // in case an event was lost
+	settle   = 200 * time.Millisecond // silence after which a burst of writes is over
+	patience = 5 * time.Second        // a burst that goes on is read all the same
+	poll     = 3 * time.Second        // in case an event was lost, or is never sent
 )
 
 // Watch loads the bundle in dir whenever it changes, until ctx ends, and
 // activates it, or has Options.Offer decide that, if nothing is wrong with it. It blocks, and returns nil when ctx
 // ended. A bundle with problems is logged, one line per problem, and the live
 // one stays. What is live already is not loaded again, so the caller may load
-// the folder itself first. The error is a dir that cannot be watched at all.
-func (e *Engine) Watch(ctx context.Context, dir string) (err error) {
+// the folder itself first. Links may lead to dir, stand in it and be swapped. The
+// error is a dir that cannot be watched at all.
+func (e *Engine) Watch(ctx context.Context, dir string) error {
+	return e.watch(ctx, dir, poll)
+}
+
+func (e *Engine) watch(ctx context.Context, dir string, poll time.Duration) (err error) {
 	dir, err = filepath.Abs(dir)
+	if err == nil {
+		_, err = os.Stat(filepath.Dir(dir)) // dir itself may come later
+	}
 	if err != nil {
 		return fmt.Errorf("watch policy folder: %w", err)
 	}
@@ -36,13 +43,9 @@ func (e *Engine) Watch(ctx context.Context, dir string) (err error) {
 		return fmt.Errorf("watch policy folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, notify.Close()) }()
-	// The parent tells of a dir that is replaced as a whole.
-	if err := notify.Add(filepath.Dir(dir)); err != nil {
-		return fmt.Errorf("watch policy folder: %w", err)
-	}
 
-	w := &watch{engine: e, dir: dir, notify: notify, seen: e.Revision()}
-	w.look(ctx)
+	w := &watch{engine: e, dir: dir, notify: notify, poll: poll, seen: e.Revision()}
+	w.look(ctx, true)
 	w.run(ctx)
 	return nil
 }
@@ -51,12 +54,14 @@ type watch struct {
 	engine *Engine
 	dir    string
 	notify *fsnotify.Watcher
+	poll   time.Duration
+	places places
 	seen   string // what was last looked at, so that it is reported once
 }
 
 // run waits for silence after events, or for the next poll, and looks.
 func (w *watch) run(ctx context.Context) {
-	quiet := time.NewTimer(poll)
+	quiet := time.NewTimer(w.poll)
 	defer quiet.Stop()
 	var first time.Time // event of the burst under way
 	for {
@@ -67,54 +72,55 @@ func (w *watch) run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			if !w.concerns(event) {
+			if !w.places.concern(event) {
 				continue
 			}
 			if first.IsZero() {
 				first = time.Now()
 			}
-			quiet.Reset(min(settle, max(0, settled-time.Since(first))))
+			quiet.Reset(min(settle, max(0, patience-time.Since(first))))
 		case err, ok := <-w.notify.Errors:
 			if !ok {
 				return
 			}
 			w.engine.log.Warn("policy folder events were lost", "err", err)
 		case <-quiet.C:
+			if first.IsZero() {
+				first = time.Now()
+			}
+			if !w.look(ctx, time.Since(first) >= patience) {
+				quiet.Reset(settle)
+				continue
+			}
 			first = time.Time{}
-			w.look(ctx)
-			quiet.Reset(poll)
+			quiet.Reset(w.poll)
 		}
 	}
 }
 
-// concerns leaves out what happens beside the folder.
-func (w *watch) concerns(event fsnotify.Event) bool {
-	return event.Name == w.dir || strings.HasPrefix(event.Name, w.dir+string(filepath.Separator))
-}
-
-// look watches every folder there is now and then reads them, in this order, so
-// that no change falls between.
-func (w *watch) look(ctx context.Context) {
-	w.watchFolders()
-	report := &Report{}
-	src := readSource(os.DirFS(w.dir), report)
-	revision := src.revision()
-	if len(report.Problems) == 0 && revision == w.engine.Revision() && w.engine.offer == nil {
-		w.seen = revision
-		return
-	}
-	if len(report.Problems) > 0 {
-		revision += " " + report.Err().Error()
-	}
+// look notes every place that counts now and then reads them, in this order, so
+// that no change falls between. It reports false when the folder changed
+// meanwhile: whoever writes there has not finished. last takes it all the same.
+func (w *watch) look(ctx context.Context, last bool) bool {
+	w.places = placesOf(w.dir)
+	w.places.watch(w.notify)
+	revision, broken := w.read()
 	if revision == w.seen {
-		return
+		return true
 	}
-	w.seen = revision
+	if !broken && revision == w.engine.Revision() && w.engine.offer == nil {
+		w.seen = revision
+		return true
+	}
 
 	bundle, report := Load(ctx, os.DirFS(w.dir), w.engine.schemas)
 	if ctx.Err() != nil {
-		return
+		return true
 	}
+	if now, _ := w.read(); !last && (now != revision || bundle != nil && bundle.Revision() != revision) {
+		return false
+	}
+	w.seen = revision
 	LogReport(w.engine.log, report)
 	switch {
 	case bundle == nil:
@@ -125,35 +131,17 @@ func (w *watch) look(ctx context.Context) {
 	case bundle.Revision() != w.engine.Revision():
 		w.engine.Activate(bundle)
 	}
+	return true
 }
 
-// watchFolders renews the watch of each folder: a name may lead to another
-// folder than before, as when Kubernetes swaps a symbolic link. What cannot be
-// watched is left to the poll.
-func (w *watch) watchFolders() {
-	parent := filepath.Dir(w.dir)
-	for _, name := range w.notify.WatchList() {
-		if name != parent {
-			_ = w.notify.Remove(name) // it may be gone already
-		}
+// read names what is in the folder, with what cannot be read.
+func (w *watch) read() (revision string, broken bool) {
+	report := &Report{}
+	revision = readSource(os.DirFS(w.dir), report).revision()
+	if err := report.Err(); err != nil {
+		return revision + " " + err.Error(), true
 	}
-	_ = w.notify.Add(w.dir)
-	_ = fs.WalkDir(os.DirFS(w.dir), ".", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil || name == ".":
-			return nil //nolint:nilerr // the poll finds what cannot be watched
-		case strings.HasPrefix(entry.Name(), "."):
-			if entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		full := filepath.Join(w.dir, filepath.FromSlash(name))
-		if info, err := os.Stat(full); err == nil && info.IsDir() {
-			_ = w.notify.Add(full)
-		}
-		return nil
-	})
+	return revision, false
 }
 
 // LogReport writes one line per problem, msg="policy refused", and per warning,

@@ -3,12 +3,17 @@ package opa
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -50,14 +55,20 @@ func (r records) next(t *testing.T, message string) map[string]string {
 	}
 }
 
-// watching starts Watch on dir and stops it at the end of the test.
+// watching starts Watch on dir and stops it at the end of the test. It has no poll,
+// so what it finds it was told of.
 func watching(t *testing.T, dir string) (*Engine, records) {
+	t.Helper()
+	return watchingPolled(t, dir, time.Hour)
+}
+
+func watchingPolled(t *testing.T, dir string, poll time.Duration) (*Engine, records) {
 	t.Helper()
 	r := records{make(chan slog.Record, 100)}
 	e := New(Options{Log: slog.New(r), Schemas: builtinSchemas(), Timeout: 10 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- e.Watch(ctx, dir) }()
+	go func() { done <- e.watch(ctx, dir, poll) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -129,61 +140,298 @@ func TestWatchFollowsEdits(t *testing.T) {
 	log.next(t, "policy activated")
 }
 
-// Kubernetes publishes a config map as files that are links through a link
-// called ..data, and changes them all by renaming another link over that one.
-func TestWatchFollowsSwappedLinks(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "..one", "publish.rego"), allows)
-	write(t, filepath.Join(dir, "..two", "publish.rego"), denies)
-	link := func(to, name string) {
-		t.Helper()
-		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link("..one", "..data")
-	link(filepath.Join("..data", "publish.rego"), "publish.rego")
-	e, log := watching(t, dir)
-	log.next(t, "policy activated")
-	if !allowed(t, e) {
-		t.Fatal("the first policy is not live")
-	}
-	link("..two", "..data_tmp")
-	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+// link makes name a link, in one step also where there is one.
+func link(t *testing.T, to, name string) {
+	t.Helper()
+	if err := errors.Join(os.Symlink(to, name+".tmp"), os.Rename(name+".tmp", name)); err != nil {
 		t.Fatal(err)
-	}
-	log.next(t, "policy activated")
-	if allowed(t, e) {
-		t.Error("the second policy is not live")
 	}
 }
 
-// The folder itself may be a link that is replaced.
-func TestWatchFollowsAReplacedFolder(t *testing.T) {
+func subscribes(allow bool) string {
+	return fmt.Sprintf("package cordon.subscribe\n\ndecision := {\"allow\": %v}\n", allow)
+}
+
+// Kubernetes publishes a config map as files that are links through a link called
+// ..data to a folder named after the time, writes the next folder, and changes all
+// files by renaming another link over ..data. Then it removes the old folder.
+func TestWatchFollowsAConfigMap(t *testing.T) {
 	t.Parallel()
-	base := t.TempDir()
-	write(t, filepath.Join(base, "one", "publish.rego"), allows)
-	write(t, filepath.Join(base, "two", "publish.rego"), denies)
-	dir := filepath.Join(base, "policy")
-	if err := errors.Join(os.Symlink("one", dir), os.Symlink("two", dir+".tmp")); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	publish := func(version, text string) {
+		t.Helper()
+		write(t, filepath.Join(dir, version, "publish.rego"), text)
+		write(t, filepath.Join(dir, version, "subscribe.rego"), subscribes(text == allows))
+		if err := os.Symlink(version, filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("..2026_11_22_10_00_00.1", allows)
+	for _, name := range []string{"publish.rego", "subscribe.rego"} {
+		link(t, filepath.Join("..data", name), filepath.Join(dir, name))
 	}
 	e, log := watching(t, dir)
 	log.next(t, "policy activated")
-	if err := os.Rename(dir+".tmp", dir); err != nil {
-		t.Fatal(err)
+	last := "..2026_11_22_10_00_00.1"
+	for i, text := range []string{denies, allows, broken, denies} {
+		version := fmt.Sprintf("..2026_11_22_10_00_00.%d", i+2)
+		publish(version, text)
+		if err := os.RemoveAll(filepath.Join(dir, last)); err != nil {
+			t.Fatal(err)
+		}
+		last = version
+		if text == broken {
+			if p := log.next(t, "policy refused")["position"]; p != "publish.rego:3:23" {
+				t.Errorf("refused at %s", p)
+			}
+			continue
+		}
+		log.next(t, "policy activated")
+		if allowed(t, e) != (text == allows) {
+			t.Errorf("version %d is not live", i+2)
+		}
 	}
+	// A file more comes as one more link, after the swap.
+	write(t, filepath.Join(dir, last, "admin.rego"), "package cordon.admin\n\ndecision := {\"allow\": true}\n")
+	link(t, filepath.Join("..data", "admin.rego"), filepath.Join(dir, "admin.rego"))
 	log.next(t, "policy activated")
-	if allowed(t, e) {
-		t.Error("the second policy is not live")
-	}
-	write(t, filepath.Join(base, "two", "publish.rego"), allows)
-	log.next(t, "policy activated")
-	if !allowed(t, e) {
-		t.Error("an edit in the new folder was not seen")
+	if !e.Judge(nil).Decides(policy.ActionAdminister) {
+		t.Error("the file that was added is not live")
 	}
 }
+
+// The folder itself, one above it or one inside may be a link that is replaced.
+func TestWatchFollowsSwappedFolders(t *testing.T) {
+	t.Parallel()
+	for name, layout := range map[string]struct{ place, link, dir string }{
+		"the folder":        {"%s", "policy", "policy"},
+		"one above it":      {"%s/etc/policy", "current", "current/etc/policy"},
+		"a link to a link":  {"%s", "policy", "other/policy"},
+		"a folder inside":   {"%s", "all/cordon", "all"},
+		"a folder far away": {"far/%s/cordon", "all/deep/er/cordon", "all"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			swap := func(version string) {
+				t.Helper()
+				place := filepath.Join(base, fmt.Sprintf(layout.place, version))
+				if name == "one above it" {
+					place = filepath.Join(base, version)
+				}
+				link(t, place, filepath.Join(base, layout.link))
+			}
+			file := func(version string) string {
+				return filepath.Join(base, fmt.Sprintf(layout.place, version), "publish.rego")
+			}
+			write(t, file("one"), allows)
+			write(t, file("two"), denies)
+			write(t, filepath.Join(base, filepath.Dir(layout.link), "notes.txt"), "")
+			swap("one")
+			if name == "a link to a link" {
+				write(t, filepath.Join(base, "other", "notes.txt"), "")
+				link(t, filepath.Join("..", "policy"), filepath.Join(base, "other", "policy"))
+			}
+			e, log := watching(t, filepath.Join(base, layout.dir))
+			log.next(t, "policy activated")
+			if !allowed(t, e) {
+				t.Fatal("the first policy is not live")
+			}
+			swap("two")
+			log.next(t, "policy activated")
+			if allowed(t, e) {
+				t.Error("the second policy is not live")
+			}
+			write(t, file("two"), allows)
+			log.next(t, "policy activated")
+			if !allowed(t, e) {
+				t.Error("an edit in the new folder was not seen")
+			}
+		})
+	}
+}
+
+// A file may be a link to one elsewhere, which is edited there.
+func TestWatchFollowsALinkedFile(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	file := filepath.Join(base, "mine", "publish.rego")
+	write(t, file, allows)
+	write(t, filepath.Join(base, "policy", "notes.txt"), "")
+	link(t, file, filepath.Join(base, "policy", "publish.rego"))
+	e, log := watching(t, filepath.Join(base, "policy"))
+	log.next(t, "policy activated")
+	write(t, file, denies)
+	log.next(t, "policy activated")
+	if allowed(t, e) {
+		t.Error("the edit is not live")
+	}
+}
+
+// Editors write beside the file and rename, keep a copy of what was, and leave
+// files of their own.
+func TestWatchFollowsEditors(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cordon", "publish", "publish.rego")
+	write(t, file, allows)
+	e, log := watching(t, dir)
+	log.next(t, "policy activated")
+	beside := filepath.Join(filepath.Dir(file), ".publish.rego.swp")
+	for i, text := range []string{denies, allows, denies} {
+		write(t, beside, text)
+		if i == 1 { // the old one is moved away first
+			if err := os.Rename(file, file+"~"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Rename(beside, file); err != nil {
+			t.Fatal(err)
+		}
+		log.next(t, "policy activated")
+		if allowed(t, e) != (text == allows) {
+			t.Errorf("edit %d is not live", i)
+		}
+	}
+}
+
+// A folder that is deleted leaves the live policy; the one that takes its place
+// counts.
+func TestWatchFollowsARecreatedFolder(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "policy")
+	file := filepath.Join(dir, "cordon", "publish", "publish.rego")
+	write(t, file, allows)
+	e, log := watching(t, dir)
+	log.next(t, "policy activated")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if p := log.next(t, "policy refused"); p["code"] != CodeRead || !allowed(t, e) {
+		t.Errorf("refused %v", p)
+	}
+	write(t, file, denies)
+	log.next(t, "policy activated")
+	if allowed(t, e) {
+		t.Error("the new folder is not live")
+	}
+}
+
+// Where no event comes, as from a file system on a network, the poll finds the edit.
+func TestWatchPolls(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "publish.rego")
+	write(t, file, allows)
+	e := New(Options{Schemas: builtinSchemas(), Timeout: 10 * time.Second})
+	ctx, cancel := context.WithCancel(context.Background())
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = notify.Close() }()
+	silent := *notify
+	silent.Events = make(chan fsnotify.Event)
+	live := make(chan policy.Generation, 10)
+	e.OnActivate(func(g policy.Generation) { live <- g })
+	w := &watch{engine: e, dir: dir, notify: &silent, poll: 10 * time.Millisecond}
+	done := make(chan struct{})
+	go func() { defer close(done); w.run(ctx) }()
+	<-live
+	write(t, file, denies)
+	<-live
+	cancel()
+	<-done
+	if allowed(t, e) {
+		t.Error("the edit is not live")
+	}
+}
+
+// turning is a folder whose files change while they are read, left times.
+type turning struct {
+	fs.FS
+	left  *int
+	turns func()
+}
+
+func (f turning) Open(name string) (fs.File, error) {
+	if strings.HasSuffix(name, "publish.rego") && *f.left > 0 {
+		*f.left--
+		defer f.turns()
+	}
+	return f.FS.Open(name)
+}
+
+func (f turning) Stat(name string) (fs.FileInfo, error) { return fs.Stat(f.FS, name) }
+
+// Half of one bundle and half of another is never what is loaded.
+func TestWhatChangesWhileItIsReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	versions := []map[string]string{
+		{"publish": `decision := {"allow": true}`, "subscribe": `decision := {"allow": false}`},
+		{"publish": `decision := {"allow": false}`, "subscribe": `decision := {"allow": true}`},
+	}
+	for _, turns := range []int{0, 1, 2, 3, 1000} {
+		left, now := turns, 0
+		files := module(versions[0])
+		folder := turning{files, &left, func() {
+			now = 1 - now
+			maps.Copy(files, module(versions[now]))
+		}}
+		b, report := Load(context.Background(), folder, nil)
+		if turns == 1000 {
+			if b != nil || len(report.Problems) != 1 || report.Problems[0].Code != CodeRead || report.Problems[0].Hint == "" {
+				t.Errorf("it never holds still, and is loaded: %+v", report.Problems)
+			}
+			continue
+		}
+		if want := mustLoad(t, module(versions[turns%2])).Revision(); b == nil || b.Revision() != want {
+			t.Errorf("%d turns: not what was there at the end (%v)", turns, report.Err())
+		}
+	}
+}
+
+// A bundle that somebody is still writing waits for its end.
+func TestWatchWaitsForTheEndOfWriting(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "publish.rego")
+	write(t, file, allows)
+	e := New(Options{Schemas: builtinSchemas(), Timeout: 10 * time.Second})
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = notify.Close() }()
+	w := &watch{engine: e, dir: dir, notify: notify}
+	if !w.look(context.Background(), false) || e.Generation() != 1 {
+		t.Fatal("a folder that holds still is not live")
+	}
+	write(t, file, denies)
+	ctx := writesOnAsk{context.Background(), func() { write(t, filepath.Join(dir, "subscribe.rego"), subscribes(false)) }}
+	if w.look(ctx, false) || e.Generation() != 1 {
+		t.Error("half of an edit went live")
+	}
+	if !w.look(context.Background(), false) || e.Generation() != 2 || allowed(t, e) || !e.Judge(nil).Decides(policy.ActionSubscribe) {
+		t.Error("the whole of the edit is not live")
+	}
+	write(t, file, allows)
+	ctx.write = func() { write(t, filepath.Join(dir, "subscribe.rego"), subscribes(true)) }
+	if !w.look(ctx, true) || e.Generation() != 3 {
+		t.Error("what never comes to an end is never taken")
+	}
+}
+
+// writesOnAsk is a context in which somebody writes once the gate is done.
+type writesOnAsk struct {
+	context.Context
+	write func()
+}
+
+func (c writesOnAsk) Err() error { c.write(); return nil }
 
 func TestWatchRefusesAMissingParent(t *testing.T) {
 	t.Parallel()

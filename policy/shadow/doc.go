@@ -4,7 +4,8 @@
 // # The contract
 //
 //   - [Shadow.Observe] is given questions with the answer that was enforced. It
-//     never blocks: what does not fit the queue is dropped and counted.
+//     never blocks: what does not fit the queue is dropped and counted, and so is what
+//     the candidate has no quota left for.
 //   - One goroutine asks the candidate, with the time of the question, and compares
 //     with [policy.Compare]. Nobody waits for it and no quota is spent.
 //   - Each question stands for as many as its weight says: it was one of a sample.

@@ -213,7 +213,15 @@ func (s *Shadow) judge(ctx context.Context, q *Question) bool {
 	}
 	request := q.Request
 	request.Memo = nil
-	return s.count(q, judge.Decide(ctx, &request))
+	after := judge.Decide(ctx, &request)
+	if ctx.Err() != nil {
+		return false // the answer may be one to that
+	}
+	if after.Cause == policy.CauseQuota { // no rule was asked
+		s.dropped.Add(1)
+		return true
+	}
+	return s.count(q, after)
 }
 
 func (s *Shadow) count(q *Question, after *policy.Decision) bool {

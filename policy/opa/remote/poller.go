@@ -45,9 +45,9 @@ type Options struct {
 	Roots     *x509.CertPool // nil: those of the system
 	Interval  time.Duration  // between two rounds; 0: one minute; at least a second
 	Schemas   fs.FS          // see opa.Load
-	// Offer is given each bundle that passed the gate, and activates it or not.
-	// After an error, the bundle is fetched and offered again.
-	Offer func(*opa.Bundle) error
+	// Offer is given each bundle that passed the gate, and the archive it came in,
+	// and activates it or not. After an error, it is fetched and offered again.
+	Offer func(*opa.Bundle, *opa.Archive) error
 	Log   *slog.Logger // nil: nothing is logged
 }
 
@@ -236,7 +236,7 @@ func (p *Poller) examine(ctx context.Context, body []byte) error {
 		p.refused(report.Err())
 		return nil
 	}
-	if err := p.options.Offer(bundle); err != nil {
+	if err := p.options.Offer(bundle, archive); err != nil {
 		return fmt.Errorf("offer revision %s: %w", bundle.Revision(), err)
 	}
 	p.log.Info("policy bundle fetched", "revision", bundle.Revision(), "called", archive.Revision)

@@ -92,7 +92,7 @@ func rounds(t *testing.T, s *server, n int, change func(*Options)) (pauses []tim
 	o := Options{
 		URL: s.URL + "/bundle?signature=sesame", Unsigned: true, Roots: roots, Interval: 10 * time.Second,
 		Log:   slog.New(slog.NewTextHandler(&text, nil)),
-		Offer: func(b *opa.Bundle) error { offered = append(offered, b.Revision()); return nil },
+		Offer: func(b *opa.Bundle, _ *opa.Archive) error { offered = append(offered, b.Revision()); return nil },
 	}
 	if change != nil {
 		change(&o)
@@ -220,7 +220,7 @@ func TestAnOfferThatFailedIsRepeated(t *testing.T) {
 	s := serve(t, send(archive(t, `decision := {"allow": true}`), `"1"`))
 	offers := 0
 	_, _, log, _ := rounds(t, s, 3, func(o *Options) {
-		o.Offer = func(*opa.Bundle) error {
+		o.Offer = func(*opa.Bundle, *opa.Archive) error {
 			if offers++; offers == 1 {
 				return errors.New("no space left")
 			}
@@ -250,7 +250,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	p, err := New(Options{URL: s.URL, Unsigned: true, Roots: roots, Offer: func(*opa.Bundle) error { return nil }})
+	p, err := New(Options{URL: s.URL, Unsigned: true, Roots: roots, Offer: func(*opa.Bundle, *opa.Archive) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	offer := func(*opa.Bundle) error { return nil }
+	offer := func(*opa.Bundle, *opa.Archive) error { return nil }
 	for name, o := range map[string]Options{
 		"no URL":         {Unsigned: true, Offer: offer},
 		"no TLS":         {URL: "http://a.example/b", Unsigned: true, Offer: offer},

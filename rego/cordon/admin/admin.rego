@@ -34,15 +34,44 @@ _allowed if {
 _allowed if {
 	_administers
 	input.method == "GET"
-	input.route == "/authorization/apikeys/{key}"
+	input.route in {"/authorization/apikeys/{key}", "/authorization/apikeys/{key}/roles"}
 	input.target.key == input.principal.api_key
 }
 
-# Whoever gets the token of a key has the key's roles. So nobody but those who
-# have everything makes such a key, or replaces the token of one.
+# Whoever gets the token of a key has what its roles permit. So nobody makes or
+# changes a key or a role, or gets the token of one, that permits more than they may.
 _exceeds if {
+	some permission in _given
+	not permission in _held
+}
+
+_given contains permission if {
 	some role in split(input.target.roles, ",")
-	"everything" in data.cordon.roles.calls[role]
+	some permission in data.cordon.roles.calls[role]
+}
+
+_given contains permission if {
+	some role in split(input.target.roles, ",")
+	some act, kinds in data.cordon.roles.messages[role]
+	some kind in kinds
+	permission := data.cordon.roles.words[act][kind]
+}
+
+_given contains permission if {
+	some permission in split(input.target.permissions, ",")
+	permission != ""
+}
+
+_held contains permission if some permission in roles.permissions
+
+_held contains data.cordon.roles.words.publish[kind] if some kind in roles.publishes
+
+_held contains data.cordon.roles.words.subscribe[kind] if some kind in roles.subscribes
+
+# Whoever replaces the tokens of devices can speak and listen as any of them.
+_held contains permission if {
+	"access.edit" in roles.permissions
+	some permission in ["events.publish", "commands.subscribe"]
 }
 
 _administers if input.principal.kind == "application"
@@ -59,7 +88,7 @@ _reason := sprintf("no role of this caller has the permission %s", [_needed]) if
 	not _needed in roles.permissions
 }
 
-_reason := "only a caller with all permissions may get a key that has them" if {
+_reason := sprintf("this caller cannot give %s", [concat(", ", _given - _held)]) if {
 	_administers
 	_needed in roles.permissions
 	_exceeds

@@ -2,7 +2,8 @@
 # title: What roles may do
 # description: >-
 #   The tables are in data.json beside this file: edit them, not the rules.
-#   Several roles add up. A role that no table knows adds nothing.
+#   Several roles add up. A role that no table knows adds nothing, unless the
+#   organisation made it: then its permissions are in the principal.
 package cordon.roles
 
 # METADATA
@@ -13,12 +14,23 @@ publishes contains kind if {
 	some kind in data.cordon.roles.messages[role].publish
 }
 
+# What a role of the organisation's own permits is in the principal.
+publishes contains kind if {
+	some kind, word in data.cordon.roles.words.publish
+	word in input.principal.permissions
+}
+
 # METADATA
 # title: Kinds of message the principal may subscribe to
 # description: '"evt" and "cmd", of any device of its organisation.'
 subscribes contains kind if {
 	some role in input.principal.roles
 	some kind in data.cordon.roles.messages[role].subscribe
+}
+
+subscribes contains kind if {
+	some kind, word in data.cordon.roles.words.subscribe
+	word in input.principal.permissions
 }
 
 # METADATA
@@ -28,3 +40,5 @@ permissions contains permission if {
 	some role in input.principal.roles
 	some permission in data.cordon.roles.calls[role]
 }
+
+permissions contains permission if some permission in input.principal.permissions

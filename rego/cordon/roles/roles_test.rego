@@ -21,3 +21,29 @@ test_unknown_role_adds_nothing if {
 	count(roles.subscribes) == 0 with input as stranger
 	count(roles.permissions) == 0 with input as stranger
 }
+
+test_a_role_of_the_organisation_adds_its_permissions if {
+	speaker := {"principal": {"roles": ["fleet"], "permissions": ["events.publish", "commands.subscribe", "devices.view"]}}
+	roles.publishes == {"evt"} with input as speaker
+	roles.subscribes == {"cmd"} with input as speaker
+	roles.permissions == {"events.publish", "commands.subscribe", "devices.view"} with input as speaker
+}
+
+test_it_adds_to_the_roles_of_the_table if {
+	both := {"principal": {"roles": ["PD_VISUALIZATION_APP", "fleet"], "permissions": ["commands.publish"]}}
+	roles.publishes == {"cmd"} with input as both
+	roles.subscribes == {"evt"} with input as both
+	"devices.view" in roles.permissions with input as both
+}
+
+# Whatever a role of messages is about has a word, by which a role of the
+# organisation says the same.
+test_every_kind_of_message_has_a_word if {
+	every table in data.cordon.roles.messages {
+		every act, kinds in table {
+			every kind in kinds {
+				data.cordon.roles.words[act][kind]
+			}
+		}
+	}
+}

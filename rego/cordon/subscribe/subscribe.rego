@@ -61,6 +61,20 @@ _messages := "evt" if {
 	some type, id, command
 	["iot-2", "type", type, "id", id, "cmd", command] = input.levels
 	_filled
+} else := "evt" if {
+	_monitoring
+	_filled
+}
+
+# Whoever may hear the events of devices may hear which clients come and go.
+_monitoring if {
+	some type, id
+	["iot-2", "type", type, "id", id, "mon"] = input.levels
+}
+
+_monitoring if {
+	some app
+	["iot-2", "app", app, "mon"] = input.levels
 }
 
 # Every level is a name or "+".
@@ -89,7 +103,7 @@ _reason := "no role of this application subscribes to commands" if {
 	_messages == "cmd"
 }
 
-_reason := "an application subscribes to iot-2/type/{type}/id/{id}/evt/{event}/fmt/{format}, …/cmd/{command}/fmt/{format} or …/cmd/{command}; a name may be +" if {
+_reason := "an application subscribes to iot-2/type/{type}/id/{id}/evt/{event}/fmt/{format}, …/cmd/{command}/fmt/{format}, …/cmd/{command}, …/mon or iot-2/app/{app}/mon; a name may be +" if {
 	input.principal.kind == "application"
 	not _messages
 }

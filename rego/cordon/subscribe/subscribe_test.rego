@@ -91,6 +91,16 @@ test_operator_application_subscribes_to_events_only if {
 	_refused(_application(["PD_OPERATOR_APP"]), _commands, "no role of this application subscribes to commands")
 }
 
+test_whoever_hears_events_hears_who_comes_and_goes if {
+	monitoring := ["iot-2/type/+/id/+/mon", "iot-2/type/sensor/id/d1/mon", "iot-2/app/+/mon", "iot-2/app/app1/mon"]
+	every role in ["PD_STANDARD_APP", "PD_ADMIN_APP", "PD_OPERATOR_APP"] {
+		_allowed(_application([role]), monitoring)
+	}
+	_refused(_application([]), monitoring, "no role of this application subscribes to events")
+	_refused(_device, ["iot-2/type/sensor/id/d1/mon", "iot-2/app/+/mon"], "a device subscribes to")
+	_refused(_application(["PD_ADMIN_APP"]), ["iot-2/type//id/d1/mon", "iot-2/app/#", "iot-2/+/+/mon"], "an application subscribes to")
+}
+
 test_application_without_roles_subscribes_to_nothing if {
 	_refused(_application([]), _events, "no role of this application subscribes to events")
 }

@@ -1,0 +1,498 @@
+package opa
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/cordon-mq/cordon/policy/audit"
+)
+
+// explainer reads one trace.
+type explainer struct {
+	bundle *Bundle
+	trace  *tracer
+	event  *audit.Event
+	input  ast.Object
+
+	described map[*ast.Rule]bool // with what failed: once is enough
+	heads     map[*ast.Rule]*ast.Rule
+}
+
+// head is the rule that r is an else of, which has what its author wrote above it.
+func (w *explainer) head(r *ast.Rule) *ast.Rule {
+	if w.heads == nil {
+		w.heads = map[*ast.Rule]*ast.Rule{}
+		for _, m := range w.bundle.compiler.Modules {
+			for _, first := range m.Rules {
+				for next := first.Else; next != nil; next = next.Else {
+					w.heads[next] = first
+				}
+			}
+		}
+	}
+	if first := w.heads[r]; first != nil {
+		return first
+	}
+	return r
+}
+
+func (w *explainer) rule(r *ast.Rule) FiredRule {
+	f := FiredRule{Rule: r.Ref().String(), Position: positionOf(r.Location)}
+	set := w.bundle.compiler.GetAnnotationSet()
+	if set == nil {
+		return f
+	}
+	for _, a := range set.Chain(w.head(r)) {
+		if a.Annotations != nil && a.Annotations.Title != "" && (a.Annotations.Scope == "rule" || a.Annotations.Scope == "document") {
+			f.Title = a.Annotations.Title
+			break
+		}
+	}
+	return f
+}
+
+func positionOf(at *ast.Location) string {
+	if at == nil || at.File == "" {
+		return ""
+	}
+	return at.File + ":" + strconv.Itoa(at.Row) + ":" + strconv.Itoa(at.Col)
+}
+
+// candidates are the attempts that would have allowed: those of the entry point whose
+// answer is not a plain denial, and where its allow is another rule, those of that.
+func (w *explainer) candidates(ref ast.Ref) (found []*attempt) {
+	for _, a := range w.trace.of(ref) {
+		allow := allowOf(a.rule)
+		switch {
+		case allow == nil || ast.Boolean(false).Equal(allow.Value):
+		case !a.worked:
+			found = append(found, a)
+		default:
+			for _, ref := range w.rulesBehind(a.rule, allow, 0) {
+				for _, below := range w.trace.of(ref) {
+					if v := below.rule.Head.Value; v == nil || !ast.Boolean(false).Equal(v.Value) {
+						found = append(found, below)
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// allowOf is the term that a rule of an entry point has for allow; nil: none. The
+// compiler moves what is no constant from the head into the body.
+func allowOf(r *ast.Rule) *ast.Term {
+	v := r.Head.Value
+	for range maxNested {
+		if v == nil {
+			return nil
+		}
+		switch value := v.Value.(type) {
+		case ast.Object:
+			return value.Get(key.allow)
+		case ast.Var:
+			v = assignedTo(r, value)
+		default:
+			return v
+		}
+	}
+	return v
+}
+
+// assignedTo is what the body of r makes equal to v; nil: nothing.
+func assignedTo(r *ast.Rule, v ast.Var) *ast.Term {
+	for _, x := range r.Body {
+		if !x.IsEquality() {
+			continue
+		}
+		if ast.Compare(x.Operand(0).Value, v) == 0 {
+			return x.Operand(1)
+		}
+		if ast.Compare(x.Operand(1).Value, v) == 0 {
+			return x.Operand(0)
+		}
+	}
+	return nil
+}
+
+// rulesBehind are the rules that a term of r gets its value from.
+func (w *explainer) rulesBehind(r *ast.Rule, t *ast.Term, depth int) (refs []ast.Ref) {
+	if t == nil || depth > maxNested {
+		return nil
+	}
+	switch v := t.Value.(type) {
+	case ast.Var:
+		return w.rulesBehind(r, assignedTo(r, v), depth+1)
+	case ast.Ref:
+		if v.HasPrefix(ast.DefaultRootRef) && len(w.bundle.compiler.GetRules(v.GroundPrefix())) > 0 {
+			refs = append(refs, v.GroundPrefix())
+		}
+	}
+	return refs
+}
+
+// tried orders attempts by how far they got, what they refer to included.
+func (w *explainer) tried(attempts []*attempt, depth int) []TriedRule {
+	type ranked struct {
+		rule TriedRule
+		far  float64
+	}
+	var all []ranked
+	seen := map[*ast.Rule]bool{}
+	for _, a := range attempts {
+		if a.worked || a.rule == nil || a.rule.Default || seen[a.rule] {
+			continue
+		}
+		seen[a.rule] = true
+		r, far := w.attempt(a, depth)
+		all = append(all, ranked{r, far})
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int {
+		switch {
+		case a.far > b.far:
+			return -1
+		case a.far < b.far:
+			return 1
+		}
+		return 0
+	})
+	var out []TriedRule
+	for _, r := range all {
+		if len(out) == maxTried {
+			break
+		}
+		out = append(out, r.rule)
+	}
+	return out
+}
+
+// attempt describes how far a got. An expression of the source may be several after
+// compilation; they count once.
+func (w *explainer) attempt(a *attempt, depth int) (TriedRule, float64) {
+	t := TriedRule{FiredRule: w.rule(a.rule)}
+	last := map[string]int{} // index of the last part, by where it was written
+	for _, x := range a.rule.Body {
+		if !x.Generated {
+			last[sourceOf(x)] = x.Index
+		}
+	}
+	t.Of = len(last)
+	for _, index := range last {
+		if a.failed == nil && index <= a.reached || a.failed != nil && index < a.failed.Index {
+			t.Passed++
+		}
+	}
+	far := float64(t.Passed)
+	if a.failed == nil {
+		return t, far
+	}
+	if w.described[a.rule] {
+		return t, far
+	}
+	if w.described == nil {
+		w.described = map[*ast.Rule]bool{}
+	}
+	w.described[a.rule] = true
+	t.Failed = w.failed(a, depth)
+	if len(t.Failed.Because) > 0 {
+		best := t.Failed.Because[0]
+		far += float64(best.Passed+1) / float64(best.Of+2)
+	}
+	return t, far
+}
+
+// sourceOf names the line that an expression was written on: what the compiler took
+// apart stays together.
+func sourceOf(x *ast.Expr) string {
+	if x.Location == nil {
+		return ""
+	}
+	return x.Location.File + ":" + strconv.Itoa(x.Location.Row)
+}
+
+func (w *explainer) failed(a *attempt, depth int) *FailedExpression {
+	x := a.failed
+	f := &FailedExpression{Position: positionOf(x.Location), Text: w.textOf(x)}
+	values := seen{explainer: w, attempt: a, names: map[string]bool{}}
+	values.expression(x, 0)
+	values.mismatch(x)
+	f.Values = values.list
+	if depth >= maxNested {
+		return f
+	}
+	for _, ref := range values.rules {
+		attempts := w.trace.of(ref)
+		if x.Negated {
+			for _, other := range attempts {
+				if r := w.rule(other.rule); other.worked && !slices.Contains(f.Since, r) {
+					f.Since = append(f.Since, r)
+				}
+			}
+			continue
+		}
+		if !slices.ContainsFunc(attempts, func(o *attempt) bool { return o.worked }) {
+			f.Because = append(f.Because, w.tried(attempts, depth+1)...)
+		}
+	}
+	return f
+}
+
+// textOf is the source of an expression, on one line.
+func (w *explainer) textOf(x *ast.Expr) string {
+	if x.Location == nil {
+		return ""
+	}
+	text := string(x.Location.Text)
+	if strings.HasPrefix(text, "else") || !strings.Contains(text, "\n") {
+		if line := w.line(x.Location); line != "" {
+			text = line
+		}
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
+
+func (w *explainer) line(at *ast.Location) string {
+	for _, f := range w.bundle.files {
+		if f.Path == at.File {
+			lines := strings.Split(string(f.Text), "\n")
+			if at.Row >= 1 && at.Row <= len(lines) {
+				return strings.TrimSpace(lines[at.Row-1])
+			}
+		}
+	}
+	return ""
+}
+
+// seen collects what an expression saw.
+type seen struct {
+	*explainer
+	attempt *attempt
+	names   map[string]bool
+	list    []SeenValue
+	rules   []ast.Ref // of the bundle that it refers to
+}
+
+func (s *seen) add(name, value string) {
+	if !s.names[name] && len(s.list) < maxValues {
+		s.names[name] = true
+		s.list = append(s.list, SeenValue{Name: name, Value: value})
+	}
+}
+
+// expression looks at x and at the expressions of the same body that made the
+// generated variables in it.
+func (s *seen) expression(x *ast.Expr, depth int) {
+	if depth > maxNested {
+		return
+	}
+	local := map[ast.Var]bool{}
+	ast.WalkTerms(x, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Ref:
+			if x.IsCall() && len(x.Terms.([]*ast.Term)) > 0 && t == x.Terms.([]*ast.Term)[0] {
+				return true // the operator
+			}
+			s.reference(v)
+			for _, below := range v[1:] {
+				if name, ok := below.Value.(ast.Var); ok {
+					local[name] = true
+				}
+			}
+			return true
+		case ast.Var:
+			local[v] = true
+		}
+		return false
+	})
+	for _, v := range sortedVars(local) {
+		s.variable(v, x, depth)
+	}
+}
+
+func sortedVars(set map[ast.Var]bool) []ast.Var {
+	all := make([]ast.Var, 0, len(set))
+	for v := range set {
+		all = append(all, v)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (s *seen) variable(v ast.Var, in *ast.Expr, depth int) {
+	if name := s.written(v); name != "" {
+		if value := s.value(ast.NewTerm(v)); value != nil {
+			s.add(name, shortJSON(value))
+		}
+		return
+	}
+	if !v.IsGenerated() {
+		return
+	}
+	for _, other := range s.attempt.rule.Body {
+		if other.Index < in.Index && mentions(other, v) {
+			s.expression(other, depth+1)
+		}
+	}
+}
+
+func mentions(x *ast.Expr, v ast.Var) bool {
+	found := false
+	ast.WalkVars(x, func(other ast.Var) bool {
+		found = found || other == v
+		return found
+	})
+	return found
+}
+
+// written is what the author calls a variable; empty: the compiler made it.
+func (s *seen) written(v ast.Var) string {
+	if m, ok := s.attempt.names[v]; ok && m.Name != "" && !m.Name.IsGenerated() && !m.Name.IsWildcard() && !strings.HasPrefix(string(m.Name), "__local") {
+		return string(m.Name)
+	}
+	if name, ok := s.bundle.compiler.RewrittenVars[v]; ok && !name.IsGenerated() && !name.IsWildcard() && !strings.HasPrefix(string(name), "__local") {
+		return string(name)
+	}
+	return ""
+}
+
+// value is what a term stands for; nil: nothing, or nothing that is known.
+func (s *seen) value(t *ast.Term) ast.Value {
+	switch v := t.Value.(type) {
+	case ast.Var:
+		if s.attempt.locals == nil {
+			return nil
+		}
+		bound := s.attempt.locals.Get(v)
+		if bound == nil || !bound.IsGround() {
+			return nil
+		}
+		return bound
+	case ast.Ref:
+		if !v.HasPrefix(ast.InputRootRef) {
+			return nil
+		}
+		path := s.ground(v)
+		if len(path) != len(v) || s.hidden(path) {
+			return nil
+		}
+		found, err := s.input.Find(path[1:])
+		if err != nil {
+			return nil
+		}
+		return found
+	}
+	if t.Value.IsGround() {
+		return t.Value
+	}
+	return nil
+}
+
+// ground replaces the variables of a reference by their values, up to the first that
+// has none.
+func (s *seen) ground(ref ast.Ref) ast.Ref {
+	out := ast.Ref{ref[0]}
+	for _, t := range ref[1:] {
+		if _, ok := t.Value.(ast.Var); ok {
+			v := s.value(t)
+			if v == nil {
+				return out
+			}
+			t = ast.NewTerm(v)
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func (s *seen) hidden(ref ast.Ref) bool {
+	return concealed(s.event, "/input"+pathOf(ref))
+}
+
+// reference notes the value of what ref names in input, or which rules it names.
+func (s *seen) reference(ref ast.Ref) {
+	switch {
+	case ref.HasPrefix(ast.InputRootRef):
+		path := s.ground(ref)
+		if len(path) == 1 {
+			return // the whole of it
+		}
+		name := path.String()
+		if s.hidden(path) {
+			s.add(name, "(masked)")
+			return
+		}
+		if v, err := s.input.Find(path[1:]); err == nil {
+			s.add(name, shortJSON(v))
+		} else {
+			s.add(name, "undefined")
+		}
+	case ref.HasPrefix(ast.DefaultRootRef):
+		ground := ref.GroundPrefix()
+		if len(s.bundle.compiler.GetRules(ground)) > 0 {
+			s.rules = append(s.rules, ground)
+		}
+	}
+}
+
+// mismatch says of two arrays that were to be equal where they first are not.
+func (s *seen) mismatch(x *ast.Expr) {
+	if !x.IsEquality() {
+		return
+	}
+	a, b := x.Operand(0), x.Operand(1)
+	pattern, ok := a.Value.(*ast.Array)
+	other := b
+	if !ok {
+		pattern, ok = b.Value.(*ast.Array)
+		other = a
+	}
+	if !ok {
+		return
+	}
+	value, ok := s.value(other).(*ast.Array)
+	if !ok {
+		return
+	}
+	name := "value"
+	if ref, ok := other.Value.(ast.Ref); ok {
+		name = ref.String()
+	} else if v, ok := other.Value.(ast.Var); ok && s.written(v) != "" {
+		name = s.written(v)
+	}
+	if pattern.Len() != value.Len() {
+		s.list = append(s.list, SeenValue{Name: "count(" + name + ")", Value: strconv.Itoa(value.Len()), Want: strconv.Itoa(pattern.Len())})
+		return
+	}
+	for i := range pattern.Len() {
+		want := s.value(pattern.Elem(i))
+		if want == nil || ast.Compare(want, value.Elem(i).Value) == 0 {
+			continue
+		}
+		if ref, ok := pattern.Elem(i).Value.(ast.Ref); ok && s.hidden(ref) {
+			continue
+		}
+		s.list = append(s.list, SeenValue{Name: name + "[" + strconv.Itoa(i) + "]", Value: shortJSON(value.Elem(i).Value), Want: shortJSON(want)})
+		return
+	}
+}
+
+func shortJSON(v ast.Value) string {
+	var b bytes.Buffer
+	if err := writeJSON(&b, v); err != nil {
+		return v.String()
+	}
+	text := b.String()
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
