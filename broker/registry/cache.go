@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/cordon-mq/cordon/broker/store"
@@ -17,7 +18,8 @@ type cache struct {
 	guarded struct {
 		sync.RWMutex
 		writes  uint64 // ended so far
-		records map[cached]any
+		records map[cached]remembered
+		bytes   int // the sum of their costs
 	}
 }
 
@@ -28,48 +30,74 @@ type cached struct {
 	as  any // a nil *T
 }
 
-// cacheMost is how many records are remembered; beyond, some go.
-const cacheMost = 65536
+type remembered struct {
+	record any
+	cost   int // bytes
+}
+
+const (
+	// cacheMost is what the remembered records may cost, in bytes; beyond, some go.
+	cacheMost = 64 << 20
+	// A record costs its entry, and more than its JSON text: free-form data, which
+	// an organisation's administrators choose, become maps of small values.
+	cacheEntry  = 512
+	cacheFactor = 5
+)
 
 // recall is load through the cache. The record is shared.
 func recall[T any](r *Registry, key store.Key) (stamped[T], error) {
 	name := cached{key, (*T)(nil)}
 	c := &r.cache
 	c.guarded.RLock()
-	known, ok := c.guarded.records[name].(stamped[T])
+	known, ok := c.guarded.records[name].record.(stamped[T])
 	before := c.guarded.writes
 	c.guarded.RUnlock()
 	if ok {
 		return known, nil
 	}
-	found, err := load[T](r.store, key)
+	value, err := r.store.Get(key)
 	if err != nil {
-		return found, err
+		return stamped[T]{}, err
 	}
+	found, err := read[T](key, value)
+	if err == nil && slices.Contains(decodings(key.Kind()), name.as) { // else no write would forget it
+		c.remember(name, remembered{found, cacheEntry + cacheFactor*len(value)}, before)
+	}
+	return found, err
+}
+
+// remember keeps what was read after that many writes had ended, unless another
+// one has ended since.
+func (c *cache) remember(name cached, found remembered, before uint64) {
 	c.guarded.Lock()
 	defer c.guarded.Unlock()
 	if c.guarded.writes != before {
-		return found, nil
+		return
 	}
 	if c.guarded.records == nil {
-		c.guarded.records = make(map[cached]any)
+		c.guarded.records = make(map[cached]remembered)
 	}
-	if len(c.guarded.records) >= cacheMost {
+	if c.guarded.bytes+found.cost > cacheMost {
 		c.shrinkLocked()
 	}
+	c.dropLocked(name) // somebody else may have read it, too
 	c.guarded.records[name] = found
-	return found, nil
+	c.guarded.bytes += found.cost
 }
 
 // shrinkLocked forgets an eighth of the records, whichever come first.
 func (c *cache) shrinkLocked() {
-	left := cacheMost / 8
 	for name := range c.guarded.records {
-		delete(c.guarded.records, name)
-		if left--; left == 0 {
+		if c.guarded.bytes <= cacheMost-cacheMost/8 {
 			return
 		}
+		c.dropLocked(name)
 	}
+}
+
+func (c *cache) dropLocked(name cached) {
+	c.guarded.bytes -= c.guarded.records[name].cost
+	delete(c.guarded.records, name)
 }
 
 // forget ends a write that touched the keys of ops.
@@ -78,11 +106,32 @@ func (c *cache) forget(ops []store.Op) {
 	defer c.guarded.Unlock()
 	c.guarded.writes++
 	for _, op := range ops {
-		for _, as := range []any{
-			(*directoryEntry)(nil), (*standing)(nil), (*organisationRecord)(nil), (*Device)(nil), (*DeviceType)(nil),
-			(*APIKey)(nil), (*User)(nil), (*credential)(nil),
-		} {
-			delete(c.guarded.records, cached{op.Key(), as})
+		for _, as := range decodings(op.Key().Kind()) {
+			c.dropLocked(cached{op.Key(), as})
 		}
+	}
+}
+
+// decodings are the types that records of a kind are remembered as.
+func decodings(kind store.Kind) []any {
+	switch kind {
+	case store.KindDirectory:
+		return []any{(*directoryEntry)(nil)}
+	case store.KindOrganisation:
+		return []any{(*standing)(nil), (*organisationRecord)(nil)}
+	case store.KindDeviceType:
+		return []any{(*DeviceType)(nil)}
+	case store.KindDevice:
+		return []any{(*Device)(nil)}
+	case store.KindAPIKey:
+		return []any{(*APIKey)(nil)}
+	case store.KindUser:
+		return []any{(*User)(nil)}
+	case store.KindRole:
+		return []any{(*Role)(nil)}
+	case store.KindCredential:
+		return []any{(*credential)(nil)}
+	default:
+		return nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +22,8 @@ const (
 	maxRoles    = 32
 	maxGroups   = 10
 	maxQuota    = 1e15
+	maxNumber   = 40  // characters of a number in free-form data
+	maxExponent = 300 // its largest power of ten
 )
 
 // checkText accepts UTF-8 of at most limit bytes without control characters,
@@ -55,6 +58,9 @@ func checkJSON(field string, data map[string]any, limit int) (map[string]any, er
 	if depth(data, 0) > maxDepth {
 		return nil, invalid(field, "must not be nested deeper than "+strconv.Itoa(maxDepth)+" levels")
 	}
+	if !countable(data) {
+		return nil, invalid(field, "must not hold a number that is too long or too large")
+	}
 	text, err := json.Marshal(data)
 	if err != nil {
 		return nil, invalid(field, "must be JSON")
@@ -82,6 +88,29 @@ func depth(v any, above int) int {
 		}
 	}
 	return deepest
+}
+
+// countable reports whether all numbers in v are such that a policy can compute
+// with them: 1e999999999 is short to write and takes gigabytes.
+func countable(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, inner := range v {
+			if !countable(inner) {
+				return false
+			}
+		}
+	case []any:
+		return !slices.ContainsFunc(v, func(inner any) bool { return !countable(inner) })
+	case json.Number:
+		e := strings.IndexAny(string(v), "eE")
+		if e < 0 || len(v) > maxNumber {
+			return len(v) <= maxNumber
+		}
+		exponent, err := strconv.Atoi(string(v[e+1:]))
+		return err == nil && exponent >= -maxExponent && exponent <= maxExponent
+	}
+	return true
 }
 
 // checkRoles accepts role names such as "PD_STANDARD_APP". No roles become

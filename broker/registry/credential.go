@@ -28,6 +28,9 @@ func (id credentialID) key(s store.Scope) store.Key {
 	return s.Key(store.KindCredential, strings.Split(string(id), "/")...)
 }
 
+// credentialName is the text of the identifier with these parts.
+func credentialName(parts []string) string { return strings.Join(parts, "/") }
+
 // credential is what is stored of a subject's proofs.
 type credential struct {
 	Current  proof    `json:"current"`
@@ -36,7 +39,7 @@ type credential struct {
 
 // proof is one secret. Version is the number of the write that made it.
 type proof struct {
-	Version uint64    `json:"version"`
+	Version uint64    `json:"version,omitzero"`
 	Hash    hash      `json:"hash"`
 	Created time.Time `json:"created"`
 }
@@ -70,7 +73,7 @@ func (w *writing) replaceCredential(h home, id credentialID, fresh secret, grace
 	if grace < 0 || grace > maxGrace {
 		return invalid("graceSeconds", "must be 0 to 86400")
 	}
-	found, err := load[credential](w.registry.store, id.key(h.scope))
+	found, err := load[credential](w, id.key(h.scope))
 	if errors.Is(err, store.ErrNotFound) {
 		return w.putCredential(h, id, fresh, nil)
 	}
@@ -98,18 +101,17 @@ func (w *writing) putCredential(h home, id credentialID, fresh secret, previous 
 			return err
 		}
 	}
-	_, err := put(w, id.key(h.scope), credential{
+	return save(w, id.key(h.scope), credential{
 		Current:  proof{Version: w.stamp, Hash: fresh.hash, Created: w.now},
 		Previous: previous,
 	})
-	return err
 }
 
 // noteOwnTokens marks the organisation under its old stamp, because nothing
 // that anybody can see has changed.
 func (w *writing) noteOwnTokens(h home) error {
-	noted, err := load[organisationRecord](w.registry.store, organisationKey(h.scope))
-	if err != nil {
+	noted, err := load[organisationRecord](w, organisationKey(h.scope))
+	if err != nil || noted.Record.OwnTokens {
 		return err
 	}
 	noted.Record.OwnTokens = true
@@ -117,6 +119,6 @@ func (w *writing) noteOwnTokens(h home) error {
 	if err != nil {
 		return err
 	}
-	w.ops = append(w.ops, store.Put(organisationKey(h.scope), value))
+	w.add(store.Put(organisationKey(h.scope), value))
 	return nil
 }

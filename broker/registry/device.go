@@ -17,7 +17,7 @@ type Device struct {
 	// ClassID is that of the type; Incarnation tells the device from a deleted
 	// namesake. Both are set by the registry.
 	ClassID     string         `json:"classId"`
-	Incarnation uint64         `json:"incarnation"`
+	Incarnation uint64         `json:"incarnation,omitzero"`
 	Disabled    bool           `json:"disabled,omitempty"`
 	DeviceInfo  DeviceInfo     `json:"deviceInfo,omitzero"`
 	Location    *Location      `json:"location,omitempty"`
@@ -79,10 +79,8 @@ func (r *Registry) CreateDevice(ctx context.Context, org policy.OrgID, d Device,
 		if err != nil {
 			return err
 		}
-		if made, err = w.createDevice(h, d); err != nil {
-			return err
-		}
-		return w.setCredential(h, deviceCredential(d.Type, d.ID), fresh)
+		made, err = w.addDevice(h, d, fresh)
+		return err
 	})
 	if err != nil {
 		return Device{}, "", err
@@ -94,7 +92,7 @@ func (w *writing) createDevice(h home, d Device) (Device, error) {
 	if _, err := policy.ParseID("deviceId", string(d.ID)); err != nil {
 		return Device{}, err
 	}
-	template, err := load[DeviceType](w.registry.store, typeKey(h.scope, d.Type))
+	template, err := recall[DeviceType](w.registry, typeKey(h.scope, d.Type))
 	if err != nil {
 		return Device{}, missing(err, "device type")
 	}
@@ -124,7 +122,7 @@ func (w *writing) checkGateway(h home, d Device) error {
 	if d.GatewayType == "" && d.GatewayID == "" {
 		return nil
 	}
-	gateway, err := load[Device](w.registry.store, deviceKey(h.scope, d.GatewayType, d.GatewayID))
+	gateway, err := load[Device](w, deviceKey(h.scope, d.GatewayType, d.GatewayID))
 	switch {
 	case errors.Is(err, store.ErrNotFound) || err == nil && gateway.Record.ClassID != ClassGateway:
 		return invalid("gatewayId", "must be a registered gateway")
@@ -256,14 +254,8 @@ func (r *Registry) DeleteDevice(ctx context.Context, org policy.OrgID, typ, id p
 		if err != nil {
 			return err
 		}
-		found, err := load[Device](r.store, deviceKey(h.scope, typ, id))
-		if err != nil {
-			return missing(err, "device")
-		}
-		w.delete(deviceKey(h.scope, typ, id))
-		w.delete(deviceCredential(typ, id).key(h.scope))
-		w.tell(found.Record.change(SubjectDeleted, h))
-		return nil
+		_, err = w.removeDevice(h, DeviceName{typ, id})
+		return err
 	})
 }
 

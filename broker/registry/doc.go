@@ -4,8 +4,11 @@
 //
 // # Contract
 //
-//   - Every look-up reads the store; nothing but successful checks of slow
-//     hashes is remembered, and those under a version that is read again.
+//   - A bulk call is many commits. Each holds whole devices, and other writers have
+//     their turn between two of them.
+//   - Every look-up reads the store; successful checks of slow hashes are remembered
+//     under a version that is read again, and a bounded number of records until they
+//     are written. Nothing is held, or read at Open, for each device.
 //   - Writes are serialised, and each is one atomic commit. What may take
 //     something away (an edit, a deletion, a replaced token) is on disk before
 //     the call returns, in every durability mode.
@@ -21,7 +24,7 @@
 // One counter, stored and never reused, numbers the writes. The number of a
 // write is the incarnation of the organisation or device that it creates, the
 // version of the credential that it makes, and the stamp of each record that
-// it touches. A principal's Version is the highest stamp it was made from, so
+// it touches. Devices of one commit of a bulk call share theirs. A principal's Version is the highest stamp it was made from, so
 // it grows whenever one of those records changes.
 //
 // # Checking a credential
@@ -46,6 +49,14 @@
 // generated tokens never pay for slow hashes, so a fleet that keeps trying a
 // revoked token cannot occupy the processor. Slow hashes are bounded, together
 // and per organisation. API keys and users always have generated secrets.
+//
+// # Export and import
+//
+// An export is a scan of the store as it is at one moment. An import writes into an
+// incarnation that no name leads to, with the tombstone of a deleted one; when
+// all of it was read and checked, one commit takes the tombstone away and puts the
+// name in its place. A record kind that is not in the table of parts fails every
+// export, so that none is forgotten there.
 //
 // # Deletion
 //

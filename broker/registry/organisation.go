@@ -19,7 +19,7 @@ const (
 type Organisation struct {
 	ID policy.OrgID `json:"id"`
 	// Incarnation tells it from a deleted namesake; set by the registry.
-	Incarnation uint64    `json:"incarnation"`
+	Incarnation uint64    `json:"incarnation,omitzero"`
 	Name        string    `json:"name,omitempty"` // for people; at most 256 bytes
 	Suspended   bool      `json:"suspended,omitempty"`
 	Created     time.Time `json:"created"`
@@ -148,7 +148,7 @@ func (w *writing) createOrganisation(id policy.OrgID, name string) (Organisation
 		return Organisation{}, store.Scope{}, err
 	}
 	scope := store.In(id.String(), w.stamp)
-	if _, err := put(w, directoryKey(id), directoryEntry{Incarnation: w.stamp}); err != nil {
+	if err := save(w, directoryKey(id), directoryEntry{Incarnation: w.stamp}); err != nil {
 		return Organisation{}, store.Scope{}, err
 	}
 	made, err := put(w, organisationKey(scope), organisationRecord{Organisation: organisation})
@@ -268,7 +268,7 @@ func (r *Registry) DeleteOrganisation(ctx context.Context, id policy.OrgID) erro
 		incarnation = h.Record.Incarnation
 		w.delete(directoryKey(id))
 		w.delete(organisationKey(h.scope))
-		if _, err := put(w, tombstoneKey(id.String(), incarnation), directoryEntry{Incarnation: incarnation}); err != nil {
+		if err := save(w, tombstoneKey(id.String(), incarnation), directoryEntry{Incarnation: incarnation}); err != nil {
 			return err
 		}
 		w.tell(Change{Kind: OrganisationDeleted, Org: id, Incarnation: incarnation})

@@ -47,12 +47,22 @@ func decode[T any](value []byte) (stamped[T], error) {
 	return s, nil
 }
 
+// getter reads one value. A store is one, and so is a write in the making.
+type getter interface {
+	Get(key store.Key) ([]byte, error)
+}
+
 // load reads one record; store.ErrNotFound when there is none.
-func load[T any](s store.Reader, key store.Key) (stamped[T], error) {
+func load[T any](s getter, key store.Key) (stamped[T], error) {
 	value, err := s.Get(key)
 	if err != nil {
 		return stamped[T]{}, err
 	}
+	return read[T](key, value)
+}
+
+// read decodes the value of key.
+func read[T any](key store.Key, value []byte) (stamped[T], error) {
 	record, err := decode[T](value)
 	if err != nil {
 		return stamped[T]{}, fmt.Errorf("%v: %w", key, err)
@@ -141,9 +151,9 @@ func list[T any](s store.Reader, scope store.Scope, kind store.Kind, first []str
 		if more = len(found) == limit; more {
 			return false
 		}
-		record, err := decode[T](value)
+		record, err := read[T](key, value)
 		if err != nil {
-			failure = fmt.Errorf("%v: %w", key, err)
+			failure = err
 			return false
 		}
 		found = append(found, entry[T]{parts, record})

@@ -120,7 +120,7 @@ func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
 	}
 	p.Registered, p.Roles, p.ExpiresAt = true, found.Record.Roles, found.Record.Expires
 	p.Version = max(p.Version, found.Stamp)
-	return nil
+	return r.permit(h, p)
 }
 
 func (r *Registry) refreshUser(h home, p *policy.Principal) error {
@@ -133,7 +133,7 @@ func (r *Registry) refreshUser(h home, p *policy.Principal) error {
 	}
 	p.Registered, p.Roles = true, found.Record.Roles
 	p.Version = max(p.Version, found.Stamp)
-	return nil
+	return r.permit(h, p)
 }
 
 // refreshCredential holds the version that p was verified by against what is

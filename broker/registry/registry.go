@@ -124,16 +124,28 @@ func (r *Registry) resumePurges() error {
 	}
 	r.inBackground(func() {
 		for _, grave := range graves {
-			org, incarnation, ok := parseTombstone(grave)
-			if !ok || !r.purge(org, incarnation) {
-				continue
-			}
-			if err := store.CommitWait(r.ctx, r.store, store.Delete(grave)); err != nil && r.ctx.Err() == nil {
-				r.log.Error("remove mark of deleted organisation", "org", org, "incarnation", incarnation, "error", err)
+			if org, incarnation, ok := parseTombstone(grave); ok {
+				r.bury(org, incarnation)
 			}
 		}
 	})
 	return nil
+}
+
+// buryInBackground frees the space of an incarnation that nobody ever saw.
+func (r *Registry) buryInBackground(org string, incarnation uint64) {
+	r.inBackground(func() { r.bury(org, incarnation) })
+}
+
+// bury frees the space of an incarnation that has no sessions, and its tombstone.
+func (r *Registry) bury(org string, incarnation uint64) {
+	if !r.purge(org, incarnation) {
+		return
+	}
+	err := store.CommitWait(r.ctx, r.store, store.Delete(tombstoneKey(org, incarnation)))
+	if err != nil && r.ctx.Err() == nil {
+		r.log.Error("remove mark of deleted organisation", "org", org, "incarnation", incarnation, "error", err)
+	}
 }
 
 // inBackground runs fn unless the registry is closed.

@@ -29,6 +29,11 @@ const (
 	// CredentialReplaced: Credential is dead from At on. Close the connections
 	// that it opened.
 	CredentialReplaced
+	// OrganisationPolicyChanged: its own policy is another one, or gone.
+	OrganisationPolicyChanged
+	// RoleChanged: Role, which the organisation made, permits something else. Judge
+	// again whoever has it.
+	RoleChanged
 )
 
 func (k ChangeKind) String() string {
@@ -47,6 +52,10 @@ func (k ChangeKind) String() string {
 		return "subject_deleted"
 	case CredentialReplaced:
 		return "credential_replaced"
+	case OrganisationPolicyChanged:
+		return "organisation_policy_changed"
+	case RoleChanged:
+		return "role_changed"
 	default:
 		return "none"
 	}
@@ -65,6 +74,7 @@ type Change struct {
 	Type, ID          policy.ID
 	DeviceIncarnation uint64
 	APIKey            string
+	Role              string // RoleChanged
 
 	// CredentialReplaced: the one that is dead, and since when. A zero At is now;
 	// else it is the end of the grace, in the future, when nobody is told again:
@@ -78,9 +88,19 @@ type Change struct {
 // soon and may read the registry, but neither write to it nor close it. cancel
 // may be called from anywhere and more than once; a call of fn that is under
 // way goes on.
-func (r *Registry) Watch(fn func(Change)) (cancel func()) { return r.watchers.add(fn) }
+func (r *Registry) Watch(fn func(Change)) (cancel func()) {
+	return r.WatchCommits(func(changes []Change) {
+		for _, change := range changes {
+			fn(change)
+		}
+	})
+}
 
-type watcher struct{ fn func(Change) }
+// WatchCommits is Watch with all changes of one commit in one call: a bulk call has
+// hundreds. fn must not keep the slice, nor change it.
+func (r *Registry) WatchCommits(fn func([]Change)) (cancel func()) { return r.watchers.add(fn) }
+
+type watcher struct{ fn func([]Change) }
 
 type watchers struct {
 	registered struct {
@@ -89,7 +109,7 @@ type watchers struct {
 	}
 }
 
-func (w *watchers) add(fn func(Change)) (cancel func()) {
+func (w *watchers) add(fn func([]Change)) (cancel func()) {
 	added := &watcher{fn}
 	w.registered.Lock()
 	defer w.registered.Unlock()
@@ -103,11 +123,14 @@ func (w *watchers) remove(gone *watcher) {
 	w.registered.list = slices.DeleteFunc(slices.Clone(w.registered.list), func(other *watcher) bool { return other == gone })
 }
 
-func (w *watchers) tell(change Change) {
+func (w *watchers) tell(changes []Change) {
+	if len(changes) == 0 {
+		return
+	}
 	w.registered.Lock()
 	list := w.registered.list
 	w.registered.Unlock()
 	for _, watcher := range list {
-		watcher.fn(change)
+		watcher.fn(changes)
 	}
 }

@@ -27,8 +27,13 @@ type writing struct {
 	registry *Registry
 	now      time.Time // UTC, whole milliseconds
 	stamp    uint64    // the number of this write
+	reserved uint64    // one that nothing else has, if the write took two
 	ops      []store.Op
+	size     int // of ops
 	changes  []Change
+	// pending finds the last operation on a key. Only bulk calls have it: theirs is
+	// the only write whose later parts depend on earlier ones.
+	pending map[store.Key]int
 }
 
 // write runs fill and commits what it gathered, as one step, then tells the
@@ -48,7 +53,7 @@ func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(
 	if err := fill(w); err != nil {
 		return at(op, err)
 	}
-	if _, err := put(w, counterKey(), counter{Last: w.stamp}); err != nil {
+	if err := save(w, counterKey(), counter{Last: w.stamp}); err != nil {
 		return at(op, err)
 	}
 	r.writer.last = w.stamp // a failed write's number is not used again
@@ -59,9 +64,7 @@ func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(
 	err := commit(context.WithoutCancel(ctx), r.store, w.ops...)
 	r.cache.forget(w.ops)
 	if err == nil || r.visible(w) {
-		for _, change := range w.changes {
-			r.watchers.tell(change)
-		}
+		r.watchers.tell(w.changes)
 	}
 	return at(op, err)
 }
@@ -72,6 +75,13 @@ func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(
 func (r *Registry) visible(w *writing) bool {
 	last, err := load[counter](r.store, counterKey())
 	return err == nil && last.Record.Last == w.stamp
+}
+
+// reserve takes two numbers for this write. The first is for proofs that were
+// replaced before they came here.
+func (w *writing) reserve() {
+	w.reserved = w.stamp
+	w.stamp++
 }
 
 // moment is now as records keep it.
@@ -88,15 +98,25 @@ func put[T any](w *writing, key store.Key, record T) (T, error) {
 	if err != nil {
 		return record, err
 	}
-	w.ops = append(w.ops, store.Put(key, value))
+	w.add(store.Put(key, value))
 	return back.Record, nil
 }
 
-func (w *writing) delete(key store.Key) { w.ops = append(w.ops, store.Delete(key)) }
+// save is put where nobody wants to see what was stored.
+func save[T any](w *writing, key store.Key, record T) error {
+	value, err := encode(stamped[T]{w.stamp, record})
+	if err != nil {
+		return err
+	}
+	w.add(store.Put(key, value))
+	return nil
+}
+
+func (w *writing) delete(key store.Key) { w.add(store.Delete(key)) }
 
 // absent refuses with policy.KindExists if key is stored.
 func (w *writing) absent(key store.Key, what string) error {
-	_, err := w.registry.store.Get(key)
+	_, err := w.Get(key)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // The committer turns calls into transactions.
@@ -41,6 +42,7 @@ type committer struct {
 	engine     Engine
 	alwaysSync bool
 	maxPending int
+	committed  func(took time.Duration, err error) // nil: nobody asks
 
 	queue struct {
 		sync.Mutex
@@ -60,11 +62,12 @@ type committer struct {
 }
 
 // newCommitter starts a committer. It runs until stop.
-func newCommitter(engine Engine, alwaysSync bool, maxPending int) *committer {
+func newCommitter(engine Engine, alwaysSync bool, maxPending int, committed func(time.Duration, error)) *committer {
 	c := &committer{
 		engine:     engine,
 		alwaysSync: alwaysSync,
 		maxPending: maxPending,
+		committed:  committed,
 		stopped:    make(chan struct{}),
 	}
 	c.queue.arrived.L = &c.queue
@@ -127,6 +130,13 @@ func (c *committer) enqueue(next call) bool {
 	return true
 }
 
+// Pending is how many bytes of accepted calls are not written yet.
+func (c *committer) Pending() int {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	return c.queue.bytes
+}
+
 // stop refuses further calls and returns when the accepted ones are answered.
 func (c *committer) stop() {
 	c.queue.Lock()
@@ -184,7 +194,7 @@ func fit(calls []call) (n, size int) {
 }
 
 // write makes one transaction of the calls and syncs it if anybody asked.
-func (c *committer) write(calls []call) error {
+func (c *committer) write(calls []call) (err error) {
 	sync := false
 	ops := c.ops[:0]
 	for _, next := range calls {
@@ -196,6 +206,10 @@ func (c *committer) write(calls []call) error {
 
 	if len(ops) == 0 && !sync {
 		return nil
+	}
+	if c.committed != nil {
+		began := time.Now()
+		defer func() { c.committed(time.Since(began), err) }()
 	}
 	if c.failed != nil {
 		return c.failed

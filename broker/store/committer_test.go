@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -382,4 +383,50 @@ func TestSyncFails(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Whoever asked hears of each transaction before its callers do, and how much
+// waits can be read at any time.
+func TestCommittedAndPending(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		var heard []error
+		s := e.start(t, store.Options{Committed: func(_ time.Duration, err error) { heard = append(heard, err) }})
+		heard = nil // of how it was opened
+		e.gate = make(chan struct{})
+		pending := s.(store.Pending)
+		if n := pending.Pending(); n != 0 {
+			t.Errorf("%d bytes wait in an idle store", n)
+		}
+		key := store.In("org001", 1).Key(store.KindMessage, store.Uint64(1))
+		answered := make(chan int, 2)
+		s.Commit([]store.Op{store.Put(key, make([]byte, 1000))}, func(error) { answered <- len(heard) })
+		synctest.Wait()
+		if n := pending.Pending(); n < 1000 {
+			t.Errorf("%d bytes wait", n)
+		}
+		e.gate <- struct{}{}
+		if n := <-answered; n != 1 || heard[0] != nil {
+			t.Errorf("answered after %v", heard)
+		}
+		e.state.Lock()
+		e.applyErr = errors.New("disk")
+		e.state.Unlock()
+		s.Commit([]store.Op{store.Delete(key)}, func(error) { answered <- len(heard) })
+		e.gate <- struct{}{}
+		if n := <-answered; n != 2 || heard[1] == nil {
+			t.Errorf("answered after %v", heard)
+		}
+		s.Commit(nil, func(error) { answered <- len(heard) }) // writes nothing
+		if n := <-answered; n != 2 {
+			t.Errorf("answered after %v", heard)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := pending.Pending(); n != 0 {
+			t.Errorf("%d bytes wait in a closed store", n)
+		}
+	})
 }

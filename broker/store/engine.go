@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Engine is the storage below a Store. Reads may come from any goroutine at any
@@ -73,7 +74,15 @@ type Options struct {
 	// written; beyond it Commit blocks. A single call is always accepted when
 	// nothing else is pending. 0 means DefaultPendingBytes.
 	PendingBytes int
+	// Committed is told how long each transaction took to write, its sync
+	// included, and whether it failed. It is called before those who wait are
+	// answered and must return soon. nil: nobody is.
+	Committed func(took time.Duration, err error)
 }
+
+// Pending is what a Store made by New also is: it says how many bytes of
+// accepted calls are not written yet.
+type Pending interface{ Pending() int }
 
 // New returns a Store over engine, after checking the schema of what is stored
 // there; an empty engine is given the schema of this program. The store owns
@@ -88,7 +97,7 @@ func New(engine Engine, o Options) (Store, error) {
 	}
 	k := &keeper{
 		engine:    engine,
-		committer: newCommitter(engine, o.Durability == Power, cmp.Or(o.PendingBytes, DefaultPendingBytes)),
+		committer: newCommitter(engine, o.Durability == Power, cmp.Or(o.PendingBytes, DefaultPendingBytes), o.Committed),
 	}
 	k.reads.idle.L = &k.reads
 	return k, nil
@@ -111,7 +120,10 @@ type keeper struct {
 	err     error // of the first Close
 }
 
-var _ Store = (*keeper)(nil)
+var (
+	_ Store   = (*keeper)(nil)
+	_ Pending = (*keeper)(nil)
+)
 
 func (k *keeper) Get(key Key) ([]byte, error) {
 	if key.IsZero() {

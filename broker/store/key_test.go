@@ -113,11 +113,12 @@ func TestParseKeyRefuses(t *testing.T) {
 func TestKindNumbers(t *testing.T) {
 	t.Parallel()
 	want := map[store.Kind]string{
-		0x01: "schema", 0x02: "directory", 0x03: "incarnation",
+		0x01: "schema", 0x02: "directory", 0x03: "incarnation", 0x04: "decision-log",
 		0x10: "organisation", 0x11: "device-type", 0x12: "device",
-		0x13: "credential", 0x14: "api-key", 0x15: "user",
+		0x13: "credential", 0x14: "api-key", 0x15: "user", 0x16: "policy", 0x17: "role",
 		0x20: "session", 0x21: "subscription", 0x22: "message", 0x23: "queue",
 		0x24: "inbound", 0x25: "outbound", 0x26: "retained", 0x27: "will",
+		0x30: "client-state", 0x31: "connection-log", 0x32: "last-event", 0x33: "traffic", 0x34: "noting", 0x35: "diagnostic",
 	}
 	for kind := range store.Kind(0xff) {
 		name, known := want[kind]

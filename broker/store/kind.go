@@ -14,6 +14,8 @@ const (
 	KindDirectory Kind = 0x02
 	// KindIncarnation is the last incarnation number that was given out.
 	KindIncarnation Kind = 0x03
+	// KindDecisionLog is the record of decisions, of all organisations.
+	KindDecisionLog Kind = 0x04
 )
 
 // Kinds of an organisation's registry.
@@ -30,6 +32,10 @@ const (
 	KindAPIKey Kind = 0x14
 	// KindUser is a user.
 	KindUser Kind = 0x15
+	// KindPolicy is the policy by which an organisation narrows the platform's.
+	KindPolicy Kind = 0x16
+	// KindRole is a role that an organisation made itself.
+	KindRole Kind = 0x17
 )
 
 // Kinds of an organisation's messaging.
@@ -52,6 +58,22 @@ const (
 	KindWill Kind = 0x27
 )
 
+// Kinds of what is noted about an organisation's clients beside messaging.
+const (
+	// KindClientState is when a client was connected last, and whether it is.
+	KindClientState Kind = 0x30
+	// KindConnectionLog is a line of a device's connection log.
+	KindConnectionLog Kind = 0x31
+	// KindLastEvent is the last event of one name that a device sent.
+	KindLastEvent Kind = 0x32
+	// KindTraffic is how much an organisation sent and received on a day.
+	KindTraffic Kind = 0x33
+	// KindNoting is what an organisation wants noted.
+	KindNoting Kind = 0x34
+	// KindDiagnostic is an entry of a device's diagnostic log or error codes.
+	KindDiagnostic Kind = 0x35
+)
+
 // String returns the name of the kind, for logs.
 func (k Kind) String() string {
 	switch k {
@@ -61,6 +83,8 @@ func (k Kind) String() string {
 		return "directory"
 	case KindIncarnation:
 		return "incarnation"
+	case KindDecisionLog:
+		return "decision-log"
 	case KindOrganisation:
 		return "organisation"
 	case KindDeviceType:
@@ -73,6 +97,10 @@ func (k Kind) String() string {
 		return "api-key"
 	case KindUser:
 		return "user"
+	case KindPolicy:
+		return "policy"
+	case KindRole:
+		return "role"
 	case KindSession:
 		return "session"
 	case KindSubscription:
@@ -89,6 +117,18 @@ func (k Kind) String() string {
 		return "retained"
 	case KindWill:
 		return "will"
+	case KindClientState:
+		return "client-state"
+	case KindConnectionLog:
+		return "connection-log"
+	case KindLastEvent:
+		return "last-event"
+	case KindTraffic:
+		return "traffic"
+	case KindNoting:
+		return "noting"
+	case KindDiagnostic:
+		return "diagnostic"
 	default:
 		return fmt.Sprintf("kind-%#02x", byte(k))
 	}

@@ -43,6 +43,9 @@ func Open(dir string, o Options) (*Store, error) {
 	return &Store{Store: s, engine: e}, nil
 }
 
+// Pending is how many bytes of accepted commits are not written yet.
+func (s *Store) Pending() int { return s.Store.(store.Pending).Pending() }
+
 // Compact rewrites the stored tables into one level, which removes what deleted
 // keys left behind. It may take minutes and slows writes meanwhile, so call it
 // at quiet times. Close waits for it. It returns store.ErrClosed after Close.
