@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/revision"
@@ -46,10 +48,27 @@ type Deps struct {
 	Failures Failures
 	// Ready says why the broker cannot serve yet; nil counts as always ready.
 	Ready func() error
+	// Metrics answers /metrics once the operator is let in; nil: there is no such
+	// path.
+	Metrics http.Handler
 	// Revisions is the history of the policy, and Gate what checks a revision and
 	// makes it live. Without them the operator has no routes for it.
 	Revisions *revision.Book
 	Gate      PolicyGate
+	// Messaging carries messages of clients that have no MQTT connection; nil:
+	// there are no routes for them.
+	Messaging Messaging
+	// Decisions are those on record, and Reviews judge candidates; nil: there are no
+	// routes for them.
+	Decisions Decisions
+	Reviews   Reviews
+	// Narrowings keeps the policies of organisations; nil: there are no routes for
+	// them.
+	Narrowings Narrowings
+	// Ledger is what is noted about clients, and Clients who can do something about
+	// them; nil: there are no routes for either.
+	Ledger  *ledger.Ledger
+	Clients Clients
 }
 
 // Registry is what the interface asks of the registry; *registry.Registry is one.
@@ -57,8 +76,11 @@ type Registry interface {
 	Credentials
 	Types
 	Devices
+	BulkDevices
 	APIKeys
+	Roles
 	Organisations
+	Transfers
 }
 
 // Failures bounds how often an address may be wrong. Both methods are safe for
@@ -84,8 +106,17 @@ type API struct {
 	token    plugins.Secret
 	ready    func() error
 
-	revisions *revision.Book
-	gate      PolicyGate
+	revisions  *revision.Book
+	gate       PolicyGate
+	messaging  Messaging
+	narrowings Narrowings
+	decisions  Decisions
+	reviews    Reviews
+	streams    streams
+
+	ledger  *ledger.Ledger
+	clients Clients
+	noted   sync.Mutex // edits of what is noted, one at a time
 
 	https, socket http.Handler
 	operations    []operation // of /api/v0002
@@ -103,7 +134,8 @@ func New(cfg Config, d Deps) (*API, error) {
 	a := &API{
 		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
 		registry: d.Registry, decider: d.Decider, bearers: d.Verifiers, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
-		revisions: d.Revisions, gate: d.Gate,
+		revisions: d.Revisions, gate: d.Gate, messaging: d.Messaging, decisions: d.Decisions, reviews: d.Reviews, narrowings: d.Narrowings,
+		ledger: d.Ledger, clients: d.Clients,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -125,19 +157,23 @@ func New(cfg Config, d Deps) (*API, error) {
 	a.operatorRoutes(newSurface(a, mux, operatorPrefix, bearerGate{a}))
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /readyz", a.readiness)
+	a.mountMetrics(mux, d.Metrics, bearerGate{a})
 	a.https = &front{a, mux}
 
 	mux = http.NewServeMux()
 	a.operatorRoutes(newSurface(a, mux, operatorPrefix, socketGate{a}))
+	a.mountMetrics(mux, d.Metrics, socketGate{a})
 	a.socket = &front{a, mux}
 	return a, nil
 }
 
 // Handler serves the HTTPS listener: /api/v0002, /api/operator/v1 with the
-// operator token, /healthz and /readyz. Every other path is 404.
+// operator token, /metrics with the same, /healthz and /readyz. Every other path
+// is 404.
 func (a *API) Handler() http.Handler { return a.https }
 
-// OperatorHandler serves the control socket: /api/operator/v1 without a token.
+// OperatorHandler serves the control socket: /api/operator/v1 and /metrics
+// without a token.
 // It must be reachable by the operator alone.
 func (a *API) OperatorHandler() http.Handler { return a.socket }
 
@@ -147,8 +183,31 @@ func (a *API) mountV0002(mux *http.ServeMux) error {
 	a.organisationRoutes(s)
 	a.typeRoutes(s)
 	a.deviceRoutes(s)
+	a.bulkRoutes(s)
 	a.apiKeyRoutes(s)
+	a.roleRoutes(s)
 	a.authorizationRoutes(s)
+	a.behindRoutes(s)
+	a.serviceRoutes(s)
+	if a.ledger != nil && a.clients != nil {
+		a.clientRoutes(s)
+		a.eventRoutes(s)
+		a.diagnosticRoutes(s)
+		a.usageRoutes(s)
+	}
+	if a.messaging != nil {
+		a.messagingRoutes(s, mux)
+	}
+	if a.narrowings != nil {
+		a.narrowingRoutes(s)
+	}
+	ownOrg := func(c *call) policy.OrgID { return c.org }
+	if a.decisions != nil {
+		a.decisionRoutes(s, ownOrg)
+	}
+	if a.reviews != nil {
+		a.reviewRoutes(s, ownOrg, maxPolicyBody)
+	}
 	a.operations = s.operations
 	return a.mountDocument(s, mux)
 }

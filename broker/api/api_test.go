@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/broker/store/memstore"
 	"github.com/cordon-mq/cordon/plugins"
@@ -30,6 +31,8 @@ type world struct {
 	registry *registry.Registry
 	decider  *policytest.Recorder
 	api      *API
+	ledger   *ledger.Ledger
+	clients  *fakeClients
 	logs     *logs
 	clock    *clock
 	acme     registry.Seed
@@ -52,7 +55,12 @@ func newWorld(t *testing.T, change ...func(*Config, *Deps)) *world {
 	cfg := Config{
 		Log: slog.New(slog.NewJSONHandler(w.logs, nil)), Now: w.clock.now, Version: "1.2.3", MaxBody: 64 << 10,
 	}
-	deps := Deps{Registry: w.registry, Decider: w.decider, OperatorToken: plugins.NewSecret([]byte(operatorToken))}
+	w.ledger = ledger.On(st)
+	w.clients = &fakeClients{ledger: w.ledger}
+	deps := Deps{
+		Registry: w.registry, Decider: w.decider, OperatorToken: plugins.NewSecret([]byte(operatorToken)),
+		Ledger: w.ledger, Clients: w.clients,
+	}
 	for _, f := range change {
 		f(&cfg, &deps)
 	}

@@ -15,6 +15,7 @@ type APIKeys interface {
 	CreateAPIKey(ctx context.Context, org policy.OrgID, k registry.APIKey) (registry.APIKey, string, error)
 	APIKey(ctx context.Context, org policy.OrgID, key string) (registry.APIKey, error)
 	APIKeys(ctx context.Context, org policy.OrgID, page registry.Page) ([]registry.APIKey, string, error)
+	UpdateAPIKey(ctx context.Context, org policy.OrgID, key string, edit func(*registry.APIKey) error) (registry.APIKey, error)
 	DeleteAPIKey(ctx context.Context, org policy.OrgID, key string) error
 	ReplaceAPIKeyToken(ctx context.Context, org policy.OrgID, key string, grace time.Duration) (string, error)
 }
@@ -91,6 +92,10 @@ func (a *API) apiKeyRoutes(s *surface) {
 		status: http.StatusOK,
 	}, a.readAPIKey)
 	handle(s, operation{
+		method: "PUT", path: one, id: "updateAPIKey", summary: "Change an API key, or disable it and disconnect what uses it",
+		status: http.StatusOK, body: true, roles: a.rolesOfEdit,
+	}, a.updateAPIKey)
+	handle(s, operation{
 		method: "DELETE", path: one, id: "deleteAPIKey", summary: "Remove an API key and disconnect what uses it",
 		status: http.StatusOK,
 	}, a.deleteAPIKey)
@@ -108,6 +113,9 @@ func rolesAsked(_ context.Context, t *target) ([]string, error) {
 		return nil, nil
 	}
 	err := decode(t.body, &asked)
+	if len(asked.Roles) == 0 {
+		return []string{registry.RoleStandardApp}, err // what the registry gives it
+	}
 	return asked.Roles, err
 }
 
@@ -119,6 +127,57 @@ func (a *API) rolesOfKey(ctx context.Context, t *target) ([]string, error) {
 		return nil, nil
 	}
 	return k.Roles, err
+}
+
+// APIKeyPatch is what can be changed of an API key.
+type APIKeyPatch struct {
+	Comment *string  `json:"comment,omitempty" nullable:"true"`
+	Roles   []string `json:"roles,omitempty" nullable:"true"`
+	Status  *int     `json:"status,omitempty" nullable:"true" enum:"0,1" doc:"0 disables and disconnects, 1 enables."`
+	Expires *string  `json:"expires,omitempty" nullable:"true" format:"date-time"`
+}
+
+// rolesOfEdit are those that the key has and those that it is to have: nobody
+// raises a key beyond themselves, or takes anything from one that is beyond them.
+func (a *API) rolesOfEdit(ctx context.Context, t *target) ([]string, error) {
+	var asked APIKeyPatch
+	if len(t.body) > 0 {
+		if err := decode(t.body, &asked); err != nil {
+			return nil, err
+		}
+	}
+	if asked.Roles != nil && len(asked.Roles) == 0 {
+		asked.Roles = []string{registry.RoleStandardApp} // what the registry gives it
+	}
+	had, err := a.rolesOfKey(ctx, t)
+	return union(asked.Roles, had), err
+}
+
+func (a *API) updateAPIKey(ctx context.Context, c *call, in *APIKeyPatch) (APIKeyObject, error) {
+	if s := in.Status; s != nil && *s != 0 && *s != 1 {
+		return APIKeyObject{}, invalid("status", "must be 0 or 1")
+	}
+	expires := time.Time{}
+	if in.Expires != nil {
+		var err error
+		if expires, err = parseTime("expires", *in.Expires); err != nil {
+			return APIKeyObject{}, err
+		}
+	}
+	k, err := a.registry.UpdateAPIKey(ctx, c.org, c.params("key"), func(k *registry.APIKey) error {
+		keep(&k.Comment, in.Comment)
+		if in.Roles != nil {
+			k.Roles = in.Roles
+		}
+		if in.Status != nil {
+			k.Disabled = *in.Status == 0
+		}
+		if in.Expires != nil {
+			k.Expires = expires
+		}
+		return nil
+	})
+	return showAPIKey(&k), err
 }
 
 func (a *API) listAPIKeys(ctx context.Context, c *call, _ *none) (List[APIKeyObject], error) {

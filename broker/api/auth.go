@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"github.com/cordon-mq/cordon/plugins"
@@ -42,8 +43,9 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 		return nil, &policy.Error{Kind: policy.KindForbidden, Public: policy.CauseMismatch.Public()}
 	}
 	var body []byte
+	packed := false
 	if op.body {
-		if body, err = readBody(w, r, d.api.maxBody); err != nil {
+		if body, packed, err = readBodyOf(w, r, op, d.api); err != nil {
 			return nil, err
 		}
 		// A body takes as long as its sender likes; the credential may be gone.
@@ -51,10 +53,36 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 			return nil, d.refuseCredential(r, op, err)
 		}
 	}
-	if err := d.judge(r, op, &p, username, body); err != nil {
+	denied, err := d.judge(r, op, &p, username, body)
+	if err != nil {
 		return nil, err
 	}
-	return &call{org: p.Org, caller: publicName(&p), params: r.PathValue, query: r.URL.Query(), body: body}, nil
+	return &call{
+		org: p.Org, caller: publicName(&p), params: r.PathValue, query: r.URL.Query(), body: body, packed: packed, denied: denied,
+		still: d.still(r, op, p, username, body),
+	}, nil
+}
+
+// still looks again at who was admitted: at the credential, and where that or the
+// policy is another one, at what the policy says.
+func (d *door) still(r *http.Request, op *operation, p policy.Principal, username string, body []byte) func(context.Context) error {
+	generation := func() policy.Generation { return d.api.decider.Judge(&policy.Facts{Principal: &p}).Generation() }
+	judged := generation()
+	return func(ctx context.Context) error {
+		now, err := d.stands(d.api.registry.Refresh(ctx, &p))
+		if err != nil {
+			return d.refuseCredential(r, op, err)
+		}
+		live := generation()
+		if live == judged && reflect.DeepEqual(now, p) {
+			return nil
+		}
+		if _, err := d.judge(r, op, &now, username, body); err != nil {
+			return err
+		}
+		p, judged = now, live
+		return nil
+	}
 }
 
 func (d *door) done(*http.Request, *operation, *call, int) {}
@@ -102,15 +130,16 @@ func (d *door) refuseCredential(r *http.Request, op *operation, err error) error
 	}
 }
 
-// judge asks the policy. An absent decision denies.
-func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string, body []byte) error {
+// judge asks the policy: once, or in a bulk call once for each device type. The
+// types that it denies come back; where it denies all, that is the error.
+func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string, body []byte) (map[policy.ID]error, error) {
 	ctx := r.Context()
 	org, err := d.api.registry.OrganisationFacts(ctx, p.Org)
 	if err != nil && policy.KindOf(err) == policy.KindNotFound {
-		return d.refuseCredential(r, op, &plugins.Refusal{Cause: policy.CauseRevoked}) // deleted just now
+		return nil, d.refuseCredential(r, op, &plugins.Refusal{Cause: policy.CauseRevoked}) // deleted just now
 	}
 	if err != nil {
-		return fmt.Errorf("facts of the organisation: %w", err)
+		return nil, fmt.Errorf("facts of the organisation: %w", err)
 	}
 	request := policy.Request{
 		Action: policy.ActionAdminister,
@@ -122,15 +151,59 @@ func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, userna
 	for _, name := range parameters(op.path) {
 		request.Target[name] = r.PathValue(name)
 	}
-	if op.roles != nil {
-		roles, err := op.roles(ctx, &target{org: p.Org, params: r.PathValue, body: body})
-		if err != nil {
-			return err
-		}
-		request.Target["roles"] = strings.Join(roles, ",")
+	if err := d.given(ctx, op, &target{org: p.Org, params: r.PathValue, body: body}, request.Target); err != nil {
+		return nil, err
 	}
 	facts := &policy.Facts{Principal: p, Org: org, Client: clientOf(r, username)}
-	decision := d.api.decider.Judge(facts).Decide(ctx, &request)
+	judge := d.api.decider.Judge(facts)
+	var types []policy.ID
+	if op.types != nil {
+		if types, err = op.types(&target{org: p.Org, params: r.PathValue, body: body}); err != nil {
+			return nil, err
+		}
+	}
+	if len(types) == 0 {
+		return nil, d.decide(r, op, judge, p, &request)
+	}
+	denied := map[policy.ID]error{}
+	for _, typ := range types {
+		request.Target = map[string]string{"typeId": string(typ)}
+		if err := d.decide(r, op, judge, p, &request); err != nil {
+			denied[typ] = err
+		}
+	}
+	if len(denied) == len(types) {
+		return nil, denied[types[0]]
+	}
+	return denied, nil
+}
+
+// given says what the call would give somebody, or let the caller take: roles, and
+// what those of them permit that the organisation made itself.
+func (d *door) given(ctx context.Context, op *operation, t *target, into map[string]string) error {
+	if op.roles == nil && op.permissions == nil {
+		return nil
+	}
+	var roles, permissions []string
+	var err error
+	if op.roles != nil {
+		if roles, err = op.roles(ctx, t); err != nil {
+			return err
+		}
+		into["roles"] = strings.Join(roles, ",")
+		permissions, err = d.api.registry.RolePermissions(ctx, t.org, roles)
+	} else {
+		permissions, err = op.permissions(ctx, t)
+	}
+	if len(permissions) > 0 {
+		into["permissions"] = strings.Join(permissions, ",")
+	}
+	return err
+}
+
+// decide asks one question. An absent decision denies.
+func (d *door) decide(r *http.Request, op *operation, judge policy.Judge, p *policy.Principal, request *policy.Request) error {
+	decision := judge.Decide(r.Context(), request)
 	if decision == nil {
 		decision = &policy.Decision{Cause: policy.CauseError}
 	}

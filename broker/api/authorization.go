@@ -34,6 +34,10 @@ type AccessPatch struct {
 func (a *API) authorizationRoutes(s *surface) {
 	const one = "/authorization/devices/{clientId}"
 	handle(s, operation{
+		method: "GET", path: "/authorization/devices", id: "listAccess", summary: "Which devices may connect, by type and identifier",
+		status: http.StatusOK, list: true,
+	}, a.listAccess)
+	handle(s, operation{
 		method: "GET", path: one, id: "readAccess", summary: "Whether a device may connect",
 		status: http.StatusOK,
 	}, a.readAccess)
@@ -62,6 +66,12 @@ func (c *call) subject() (class string, typ, id policy.ID, err error) {
 // both forms, since some clients of the platform write every client ID with d.
 func addresses(class string, d *registry.Device) bool {
 	return class == "d" || d.ClassID == registry.ClassGateway
+}
+
+func (a *API) listAccess(ctx context.Context, c *call, _ *none) (List[AccessObject], error) {
+	return listing(c, func(page registry.Page) ([]registry.Device, string, error) {
+		return a.registry.Devices(ctx, c.org, "", page)
+	}, deviceOrder(), deviceFilters(true), func(d *registry.Device) AccessObject { return showAccess(c.org, d) })
 }
 
 func (a *API) readAccess(ctx context.Context, c *call, _ *none) (AccessObject, error) {

@@ -39,6 +39,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
+	return slurp(w, r, limit)
+}
+
+// slurp reads the body of r whatever it is, of at most limit bytes, and in a
+// bounded time.
+func slurp(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
@@ -81,9 +87,9 @@ func checkContentType(h http.Header) error {
 	return nil
 }
 
-// decode reads a JSON object into *into. Properties that *into does not have are
-// ignored, null leaves a field as it is. Errors name the field and never repeat
-// what was in it: it may be a secret.
+// decode reads a JSON object into *into, or an array where that is a slice.
+// Properties that *into does not have are ignored, null leaves a field as it is.
+// Errors name the field and never repeat what was in it: it may be a secret.
 func decode(body []byte, into any) error {
 	if !utf8.Valid(body) {
 		return invalid("body", "is not UTF-8")
@@ -91,15 +97,19 @@ func decode(body []byte, into any) error {
 	if err := checkShape(body); err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return invalid("body", "must be a JSON object")
+	opening, kind := byte('{'), "object"
+	if t := reflect.TypeOf(into); t.Elem().Kind() == reflect.Slice {
+		opening, kind = '[', "array"
+	}
+	if first := bytes.TrimLeft(body, " \t\r\n"); len(first) == 0 || first[0] != opening {
+		return invalid("body", "must be a JSON "+kind)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	err := d.Decode(into)
 	if err == nil {
 		if _, extra := d.Token(); !errors.Is(extra, io.EOF) {
-			return invalid("body", "must be one JSON object")
+			return invalid("body", "must be one JSON "+kind)
 		}
 	}
 	var syntax *json.SyntaxError

@@ -280,12 +280,9 @@ func (a *API) listDevices(ctx context.Context, c *call, _ *none) (List[DeviceObj
 	if err != nil {
 		return List[DeviceObject]{}, err
 	}
-	page, err := c.page()
-	if err != nil {
-		return List[DeviceObject]{}, err
-	}
-	found, next, err := a.registry.Devices(ctx, c.org, typ, page)
-	return listed(found, next, err, showDevice(c.org))
+	return listing(c, func(page registry.Page) ([]registry.Device, string, error) {
+		return a.registry.Devices(ctx, c.org, typ, page)
+	}, deviceOrder(), deviceFilters(false), showDevice(c.org))
 }
 
 func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceObject, error) {
@@ -293,17 +290,10 @@ func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceO
 	if err != nil {
 		return DeviceObject{}, err
 	}
-	id, idErr := bodyID("deviceId", in.DeviceID)
-	location, locationErr := in.Location.record(a.now().UTC())
-	gatewayType, gatewayID, gatewayErr := in.gateway()
-	if err := errors.Join(idErr, locationErr, gatewayErr, checkToken(in.AuthToken)); err != nil {
+	d, err := a.requested(c, typ, in)
+	if err != nil {
 		return DeviceObject{}, err
 	}
-	d := registry.Device{
-		Type: typ, ID: id, Location: location, Metadata: in.Metadata,
-		GatewayType: gatewayType, GatewayID: gatewayID, CreatedBy: c.caller,
-	}
-	in.DeviceInfo.apply(&d.DeviceInfo)
 	made, token, err := a.registry.CreateDevice(ctx, c.org, d, chosen(in.AuthToken))
 	if err != nil {
 		return DeviceObject{}, err
@@ -311,6 +301,22 @@ func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceO
 	shown := showDevice(c.org)(&made)
 	shown.AuthToken = token
 	return shown, nil
+}
+
+// requested is the device that is asked for.
+func (a *API) requested(c *call, typ policy.ID, in *NewDevice) (registry.Device, error) {
+	id, idErr := bodyID("deviceId", in.DeviceID)
+	location, locationErr := in.Location.record(a.now().UTC())
+	gatewayType, gatewayID, gatewayErr := in.gateway()
+	if err := errors.Join(idErr, locationErr, gatewayErr, checkToken(in.AuthToken)); err != nil {
+		return registry.Device{}, err
+	}
+	d := registry.Device{
+		Type: typ, ID: id, Location: location, Metadata: in.Metadata,
+		GatewayType: gatewayType, GatewayID: gatewayID, CreatedBy: c.caller,
+	}
+	in.DeviceInfo.apply(&d.DeviceInfo)
+	return d, nil
 }
 
 // gateway is the gateway that the device is attached to, if any.

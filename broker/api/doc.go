@@ -9,20 +9,29 @@
 //     password. Or it shows a Bearer token and, in the header X-Cordon-Plugin, the
 //     name of the plugin that knows it; bearer.go says why there. Anything that
 //     does not hold is 401 and always the same answer.
-//   - Every route of /api/v0002 is decided by the policy (cordon.admin) before
-//     its handler runs. A denial is 403 with the policy's public reason and the
-//     decision's ID.
+//   - Messages by HTTP lie under /api/v0002 too. They are the business of
+//     [Messaging], which asks the verifiers and policies that MQTT asks, and not of
+//     cordon.admin; messaging.go and messaging_caller.go say how.
+//   - Every other route of /api/v0002 is decided by the policy (cordon.admin)
+//     before its handler runs. A denial is 403 with the policy's public reason and the
+//     decision's ID. A bulk call is decided once for each device type that it
+//     names, as target.typeId; entries of a type that is denied fail alone.
 //   - /api/operator/v1 takes a Bearer token on the HTTPS listener, and nothing on
 //     the control socket, whose file mode is the credential. It is not decided by
 //     a policy; every call is logged.
+//   - /metrics is the operator's in the same way. Only who is refused there is
+//     logged: it is asked every few seconds.
 //   - Whatever fails, unknown paths included, answers with [ErrorBody].
 //
 // # Invariants
 //
-//   - A route exists only through handle, which puts the surface's gate in front
-//     of it. A handler cannot be called without the call that the gate made.
+//   - A route exists only through handle, stream or transfer, or for /metrics through mountMetrics,
+//     which puts the surface's gate in front of it. A handler cannot be called
+//     without the call that the gate made, nor one of messages without the
+//     Messenger that enter returned.
 //   - The organisation is that of the verified credential. Handlers know no
-//     other: no path, query, header or body can name one. A client ID or API key
+//     other (a host name may choose whose device tokens are consulted, and the
+//     token has to hold there): no path, query, header or body can name one. A client ID or API key
 //     in a path that belongs to another organisation is unknown, 404.
 //   - A body is read only for a caller who is verified, within its size limit,
 //     and the credential is looked at again afterwards, so a slow body cannot

@@ -30,8 +30,46 @@ var routes = []string{
 	"GET /authorization/apikeys/{key}",
 	"DELETE /authorization/apikeys/{key}",
 	"POST /authorization/apikeys/{key}/token",
+	"GET /authorization/apikeys/{key}/roles",
+	"PUT /authorization/apikeys/{key}/roles",
+	"GET /authorization/roles",
+	"POST /authorization/roles",
+	"GET /authorization/roles/{roleId}",
+	"PUT /authorization/roles/{roleId}",
+	"DELETE /authorization/roles/{roleId}",
+	"PUT /authorization/apikeys/{key}",
+	"GET /clientconnectionstates",
+	"GET /clientconnectionstates/{clientId}",
+	"POST /clientconnectionstates/{clientId}/disconnect",
+	"GET /config/clientstate",
+	"PUT /config/clientstate",
+	"GET /config/lec",
+	"PUT /config/lec",
+	"GET /logs/connection",
+	"GET /usage/data-traffic",
+	"GET /device/types/{typeId}/devices/{deviceId}/events",
+	"GET /device/types/{typeId}/devices/{deviceId}/events/{eventId}",
+	"GET /device/types/{typeId}/devices/{deviceId}/diag/logs",
+	"POST /device/types/{typeId}/devices/{deviceId}/diag/logs",
+	"DELETE /device/types/{typeId}/devices/{deviceId}/diag/logs",
+	"GET /device/types/{typeId}/devices/{deviceId}/diag/logs/{logId}",
+	"DELETE /device/types/{typeId}/devices/{deviceId}/diag/logs/{logId}",
+	"GET /device/types/{typeId}/devices/{deviceId}/diag/errorCodes",
+	"POST /device/types/{typeId}/devices/{deviceId}/diag/errorCodes",
+	"DELETE /device/types/{typeId}/devices/{deviceId}/diag/errorCodes",
+	"GET /authorization/devices",
+	"GET /service-status",
+	"GET /usage/active-devices",
+	"GET /usage/historical-data",
+	"GET /device/types/{typeId}/devices/{deviceId}/devices",
+	"GET /device/types/{typeId}/devices/{deviceId}/location",
+	"PUT /device/types/{typeId}/devices/{deviceId}/location",
+	"GET /device/types/{typeId}/devices/{deviceId}/mgmt",
 	"GET /authorization/devices/{clientId}",
 	"PUT /authorization/devices/{clientId}",
+	"GET /bulk/devices",
+	"POST /bulk/devices/add",
+	"POST /bulk/devices/remove",
 	"GET /device/types",
 	"POST /device/types",
 	"GET /device/types/{typeId}",
@@ -64,6 +102,8 @@ func TestRoutes(t *testing.T) {
 func (w *world) requestFor(op operation) (*http.Request, map[string]string) {
 	values := map[string]string{
 		"typeId": "sensor", "deviceId": "d1", "key": w.acme.APIKey.Key, "clientId": "d:acme01:sensor:d1",
+		"roleId":  "fleet",
+		"eventId": "status", "logId": "l1",
 	}
 	path, target := op.path, map[string]string{}
 	for _, name := range parameters(op.path) {
@@ -72,10 +112,16 @@ func (w *world) requestFor(op operation) (*http.Request, map[string]string) {
 	}
 	body := ""
 	if op.body {
-		body = `{"id":"new","deviceId":"new","roles":["PD_ADMIN_APP"]}`
+		body = `{"id":"new","deviceId":"new","roles":["PD_ADMIN_APP"],"roleId":"new","permissions":["devices.view"]}`
+	}
+	if op.types != nil {
+		body, target["typeId"] = `[{"typeId":"sensor","deviceId":"new"},{"typeId":"sensor","deviceId":"d1"}]`, "sensor"
 	}
 	if op.roles != nil { // of the new key, or of the one whose token is replaced
 		target["roles"] = "PD_ADMIN_APP"
+	}
+	if op.permissions != nil {
+		target["permissions"] = "devices.view"
 	}
 	return w.request(op.method, "/api/v0002"+path, body), target
 }

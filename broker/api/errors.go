@@ -15,6 +15,8 @@ type ErrorBody struct {
 	Message    string      `json:"message" doc:"What is wrong, in words."`
 	Exception  Exception   `json:"exception"`
 	Violations []Violation `json:"violations,omitempty" nullable:"false" doc:"Each rule the request breaks."`
+	// Problems are all that the gate found, where a policy does not pass it.
+	Problems []PolicyProblem `json:"problems,omitempty" nullable:"false" doc:"Everything that is wrong with a policy that does not pass the gate."`
 }
 
 // Exception identifies a failure.
@@ -32,8 +34,10 @@ type Violation struct {
 // fault is a failure that is ready to be told to a client.
 type fault struct {
 	status     int
+	id         string // of the exception; empty: that of the status
 	message    string
 	violations []*policy.Error
+	problems   []PolicyProblem
 	header     http.Header // beyond the usual ones; may be nil
 }
 
@@ -118,6 +122,10 @@ func (f *fault) body() *ErrorBody {
 	b := &ErrorBody{
 		Message:   f.message,
 		Exception: Exception{ID: exceptionID(f.status), Properties: []string{}},
+		Problems:  f.problems,
+	}
+	if f.id != "" {
+		b.Exception.ID = f.id
 	}
 	for _, v := range f.violations {
 		fields := []string{}
@@ -133,13 +141,18 @@ func (f *fault) body() *ErrorBody {
 	return b
 }
 
-// fail answers a request that err ended, and returns the status it answered.
-func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) int {
-	f := faultOf(err)
+// note logs what is nobody's fault but ours.
+func (a *API) note(r *http.Request, f *fault, err error) {
 	if f.status == http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		a.log.LogAttrs(r.Context(), slog.LevelError, "request failed",
 			slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("error", err.Error()))
 	}
+}
+
+// fail answers a request that err ended, and returns the status it answered.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) int {
+	f := faultOf(err)
+	a.note(r, f, err)
 	for name, values := range f.header {
 		w.Header()[name] = values
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -26,6 +27,9 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.fleet()
+	if _, err := w.registry.CreateRole(t.Context(), w.other.Organisation.ID, registry.Role{ID: "theirs", Permissions: []string{"types.view"}}); err != nil {
+		t.Fatal(err)
+	}
 	key := w.other.APIKey.Key
 	attempts := []attempt{
 		// Paths.
@@ -38,6 +42,11 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 		{"API key", "GET", "/authorization/apikeys/" + key, "", nil, 404},
 		{"API key deleted", "DELETE", "/authorization/apikeys/" + key, "", nil, 404},
 		{"API key's token", "POST", "/authorization/apikeys/" + key + "/token", "", nil, 404},
+		{"API key's roles", "GET", "/authorization/apikeys/" + key + "/roles", "", nil, 404},
+		{"API key's roles replaced", "PUT", "/authorization/apikeys/" + key + "/roles", `{"roles":["PD_STANDARD_APP"]}`, nil, 404},
+		{"role", "GET", "/authorization/roles/theirs", "", nil, 404},
+		{"role changed", "PUT", "/authorization/roles/theirs", `{"permissions":["types.view"]}`, nil, 404},
+		{"role deleted", "DELETE", "/authorization/roles/theirs", "", nil, 404},
 		{"device of theirs in a type of both", "GET", "/device/types/sensor/devices/theirs", "", nil, 404},
 		{"token of their device", "POST", "/device/types/sensor/devices/theirs/token", "", nil, 404},
 		{"their device deleted", "DELETE", "/device/types/sensor/devices/theirs", "", nil, 404},
@@ -69,7 +78,13 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 		{"device with a client ID", "POST", "/device/types/sensor/devices", `{"deviceId":"d:other1:sensor:new2"}`, nil, 400},
 		{"gateway of theirs", "POST", "/device/types/sensor/devices", `{"deviceId":"new3","gatewayTypeId":"sensor","gatewayId":"theirs"}`, nil, 400},
 		{"device moved", "PUT", "/device/types/sensor/devices/d1", `{"org":"other1","clientId":"d:other1:sensor:d1","metadata":{}}`, nil, 200},
+		{"devices in bulk", "POST", "/bulk/devices/add", `[{"org":"other1","clientId":"d:other1:sensor:new4","typeId":"sensor","deviceId":"new4"}]`, nil, 201},
+		{"devices in bulk, a client ID", "POST", "/bulk/devices/add", `[{"typeId":"sensor","deviceId":"d:acme01:sensor:new5"}]`, nil, 202},
+		{"bulk removal", "POST", "/bulk/devices/remove", `[{"org":"other1","clientId":"d:other1:sensor:x","typeId":"sensor","deviceId":"new4"}]`, nil, 201},
+		{"bulk list", "GET", "/bulk/devices?org=other1", "", nil, 200},
 		{"key", "POST", "/authorization/apikeys", `{"org":"other1","key":"a-other1-0123456789"}`, nil, 200},
+		{"role made", "POST", "/authorization/roles", `{"org":"other1","roleId":"ours","permissions":["types.view"]}`, nil, 201},
+		{"roles", "GET", "/authorization/roles?org=other1", "", nil, 200},
 		{"access", "PUT", "/authorization/devices/d:acme01:sensor:d1", `{"status":1,"clientId":"d:other1:sensor:theirs"}`, nil, 200},
 	}
 	before := w.view(t)
@@ -123,7 +138,7 @@ func (w *world) bookmarkOf(t *testing.T) string {
 func (w *world) view(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for _, path := range []string{"", "/device/types", "/device/types/sensor/devices", "/authorization/apikeys", "/authorization/devices/d:other1:sensor:theirs"} {
+	for _, path := range []string{"", "/device/types", "/device/types/sensor/devices", "/authorization/apikeys", "/authorization/roles", "/authorization/devices/d:other1:sensor:theirs"} {
 		r := w.request("GET", "/api/v0002"+path, "")
 		r.SetBasicAuth(w.other.APIKey.Key, w.other.APIToken)
 		fmt.Fprintln(&b, w.do(r).text)

@@ -31,12 +31,14 @@ type Meta struct {
 }
 
 // page reads _limit and _bookmark.
-func (c *call) page() (registry.Page, error) {
-	p := registry.Page{After: c.query.Get("_bookmark"), Limit: defaultLimit}
+func (c *call) page() (registry.Page, error) { return c.pageOf(defaultLimit, maxLimit) }
+
+func (c *call) pageOf(usual, most int) (registry.Page, error) {
+	p := registry.Page{After: c.query.Get("_bookmark"), Limit: usual}
 	if text := c.query.Get("_limit"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			return p, invalid("_limit", "must be 1 to "+strconv.Itoa(maxLimit))
+		if err != nil || n < 1 || n > most {
+			return p, invalid("_limit", "must be 1 to "+strconv.Itoa(most))
 		}
 		p.Limit = n
 	}

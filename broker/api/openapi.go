@@ -75,6 +75,9 @@ func describe[In, Out any](schemas huma.Registry, op *operation) *huma.Operation
 	for _, name := range parameters(op.path) {
 		d.Parameters = append(d.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
 	}
+	for _, name := range op.queries {
+		d.Parameters = append(d.Parameters, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: huma.TypeString}})
+	}
 	if op.list {
 		one, most := 1.0, float64(maxLimit)
 		d.Parameters = append(d.Parameters,
@@ -93,11 +96,17 @@ func describe[In, Out any](schemas huma.Registry, op *operation) *huma.Operation
 			Content:  map[string]*huma.MediaType{"application/json": {Schema: schemaOf[In](schemas, op.id+"Request")}},
 		}
 	}
+	if op.archive {
+		d.RequestBody.Content[archiveMedia] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "A bundle as OPA builds it, not signed."}}
+	}
 	success := &huma.Response{Description: http.StatusText(op.status)}
 	if op.status != http.StatusNoContent {
 		success.Content = map[string]*huma.MediaType{"application/json": {Schema: schemaOf[Out](schemas, op.id+"Response")}}
 	}
 	d.Responses[strconv.Itoa(op.status)] = success
+	if op.partly != 0 {
+		d.Responses[strconv.Itoa(op.partly)] = &huma.Response{Description: "Some entries failed", Content: success.Content}
+	}
 
 	failure := map[string]*huma.MediaType{"application/json": {Schema: schemaOf[ErrorBody](schemas, "ErrorBody")}}
 	for _, status := range failuresOf(op) {

@@ -36,7 +36,7 @@ func (g socketGate) admit(w http.ResponseWriter, r *http.Request, op *operation)
 		return nil, notFound("organisation")
 	}
 	if op.body {
-		body, err := readBody(w, r, g.api.maxBody)
+		body, err := readBody(w, r, op.bodyMost(g.api))
 		if err != nil {
 			return nil, err
 		}
@@ -168,8 +168,16 @@ func (a *API) operatorRoutes(s *surface) {
 	handle(s, operation{method: "POST", path: "/organisations/{org}/suspend", id: "suspend_organisation", status: http.StatusOK}, a.suspend(true))
 	handle(s, operation{method: "POST", path: "/organisations/{org}/resume", id: "resume_organisation", status: http.StatusOK}, a.suspend(false))
 	handle(s, operation{method: "PUT", path: "/organisations/{org}/quotas", id: "set_quotas", status: http.StatusOK, body: true}, a.setQuotas)
+	a.transferRoutes(s)
 	if a.revisions != nil {
 		a.policyRoutes(s)
+	}
+	if a.decisions != nil {
+		a.decisionRoutes(s, everybody)
+	}
+	if a.reviews != nil {
+		a.reviewRoutes(s, everybody, maxCandidate)
+		a.canaryRoutes(s)
 	}
 }
 

@@ -56,8 +56,9 @@ type PolicyRevision struct {
 type PolicyLogEntry struct {
 	Number   uint64    `json:"number"`
 	At       timestamp `json:"at"`
-	Action   string    `json:"action" doc:"stored, activated, pinned, rolled_back or unpinned."`
+	Action   string    `json:"action" doc:"stored, activated, pinned, rolled_back, unpinned, stale, tried (by a canary) or pruned."`
 	Revision string    `json:"revision"`
+	Sequence uint64    `json:"sequence,omitempty" doc:"Of the build, where its source numbers them."`
 	Who      string    `json:"who"`
 	Why      string    `json:"why,omitempty"`
 	Hash     string    `json:"hash"`
@@ -75,6 +76,15 @@ type PolicyDiff struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	Diff string `json:"diff" doc:"In the unified format; empty when they are the same."`
+}
+
+// PolicyProblem is one thing that is wrong with a policy.
+type PolicyProblem struct {
+	Position string `json:"position,omitempty" doc:"file:line:col, or file."`
+	Code     string `json:"code"`
+	Message  string `json:"message"`
+	Line     string `json:"line,omitempty" doc:"The source line."`
+	Hint     string `json:"hint,omitempty"`
 }
 
 // PolicyChange asks for another live revision.
@@ -121,7 +131,7 @@ func (a *API) policyLog(_ context.Context, c *call, _ *none) (List[PolicyLogEntr
 	return pageOf(c, entries, func(e revision.Entry) string { return strconv.FormatUint(e.Number, 10) }, func(e revision.Entry) PolicyLogEntry {
 		return PolicyLogEntry{
 			Number: e.Number, At: timestamp{e.At}, Action: string(e.Action), Revision: string(e.Revision.ID()),
-			Who: e.Who, Why: e.Why, Hash: e.Hash,
+			Sequence: e.Sequence, Who: e.Who, Why: e.Why, Hash: e.Hash,
 		}
 	})
 }
@@ -214,7 +224,7 @@ func (a *API) activateUnpinned(id revision.ID, by revision.Author, check revisio
 	if err != nil {
 		return refusedByGate(err)
 	}
-	if _, _, err := a.revisions.Offer(files, by, live); err != nil {
+	if _, err := a.revisions.Offer(revision.Offering{Files: files, By: by}, live); err != nil {
 		return err
 	}
 	if _, pinned := a.revisions.Live(); !pinned {
@@ -252,5 +262,12 @@ func (a *API) changedPolicy(err error) (PolicyStatus, error) {
 }
 
 func refusedByGate(err error) error {
-	return &policy.Error{Kind: policy.KindConflict, Public: "the revision does not pass the gate: " + err.Error()}
+	f := &fault{status: statusOf(policy.KindConflict), message: "the revision does not pass the gate: " + err.Error()}
+	var refusal *revision.Refusal
+	if errors.As(err, &refusal) {
+		for _, p := range refusal.Findings {
+			f.problems = append(f.problems, PolicyProblem{p.Position, p.Code, p.Message, p.Line, p.Hint})
+		}
+	}
+	return f
 }

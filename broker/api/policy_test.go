@@ -41,7 +41,10 @@ func (p *policies) gate(context.Context) revision.Check {
 	return func(bundle fs.FS) (func(), error) {
 		text, err := fs.ReadFile(bundle, "a.rego")
 		if err != nil || bytes.Contains(text, []byte("broken")) {
-			return nil, errors.Join(err, errors.New("a.rego:1:1: rego_parse_error: it is broken"))
+			return nil, errors.Join(err, &revision.Refusal{Findings: []revision.Finding{
+				{Position: "a.rego:1:1", Line: "broken", Code: "rego_parse_error", Message: "it is broken", Hint: "mend it"},
+				{Code: "rego_compile_error", Message: "and more"},
+			}})
 		}
 		return func() { p.live = append(p.live, string(text)) }, nil
 	}
@@ -49,11 +52,13 @@ func (p *policies) gate(context.Context) revision.Check {
 
 func (p *policies) offer(t *testing.T, text string) revision.ID {
 	t.Helper()
-	id, _, err := p.book.Offer([]revision.File{{Path: "a.rego", Text: []byte(text)}}, revision.Author{Who: "folder", Why: "edited"}, func() { p.live = append(p.live, text) })
+	out, err := p.book.Offer(revision.Offering{
+		Files: []revision.File{{Path: "a.rego", Text: []byte(text)}}, By: revision.Author{Who: "folder", Why: "edited"},
+	}, func() { p.live = append(p.live, text) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return id
+	return out.ID
 }
 
 func TestOperatorPolicy(t *testing.T) {
@@ -109,8 +114,11 @@ func TestOperatorPolicy(t *testing.T) {
 	if refused.wantError(t, 409, "CDNHT0409E"); !strings.Contains(refused.text, "a.rego:1:1: rego_parse_error") {
 		t.Errorf("the refusal does not say why: %s", refused.text)
 	}
-	if refused := activate(`{"revision":"`+string(broken)+`","unpin":true}`, 409); !strings.Contains(refused.text, "a.rego:1:1") {
-		t.Errorf("the refusal does not say why: %s", refused.text)
+	const problems = `"problems":[{"position":"a.rego:1:1","code":"rego_parse_error","message":"it is broken","line":"broken","hint":"mend it"},{"code":"rego_compile_error","message":"and more"}]`
+	for _, body := range []string{`{"revision":"` + string(broken) + `"}`, `{"revision":"` + string(broken) + `","unpin":true}`} {
+		if refused := activate(body, 409); !strings.Contains(refused.text, problems) || !strings.Contains(refused.text, "(and 1 more)") {
+			t.Errorf("the refusal does not say everything: %s", refused.text)
+		}
 	}
 	activate(`{"revision":"`+string(two)+`","unpin":true}`, 200).wantJSON(t, status(two, false))
 	wantLive("two\n")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,6 +22,12 @@ func TestTokensAppearOnce(t *testing.T) {
 	}
 	remember("authToken", w.call("POST", "/device/types/sensor/devices", `{"deviceId":"d2"}`, http.StatusCreated))
 	remember("authToken", w.call("POST", "/device/types/sensor/devices", `{"deviceId":"d3","authToken":"my-own-token-3"}`, http.StatusCreated))
+	var added BulkResults
+	several := w.call("POST", "/bulk/devices/add", `[{"typeId":"sensor","deviceId":"d5"},{"typeId":"sensor","deviceId":"d6","authToken":"my-own-token-6"}]`, http.StatusCreated)
+	if err := json.Unmarshal([]byte(several.text), &added); err != nil || len(added) != 2 {
+		t.Fatalf("bulk answer = %s, %v", several.text, err)
+	}
+	w.secrets = append(w.secrets, added[0].AuthToken, "my-own-token-6")
 	remember("authToken", w.call("POST", "/device/types/sensor/devices/d2/token", "", http.StatusOK))
 	remember("authToken", w.call("POST", "/device/types/sensor/devices/d3/token", `{"authToken":"my-own-token-4"}`, http.StatusOK))
 	remember("token", w.call("POST", "/authorization/apikeys", `{}`, http.StatusOK))
@@ -46,6 +53,8 @@ func TestTokensAppearOnce(t *testing.T) {
 	again("POST", "/device/types/sensor/devices", `{"deviceId":"d4","authToken":my-own-token-3}`)
 	again("POST", "/device/types/sensor/devices", `"my-own-token-3"`)
 	again("POST", "/device/types/sensor/devices/d3/token", `{"authToken":"my-own-token-3","graceSeconds":-1}`)
+	again("POST", "/bulk/devices/add", `[{"typeId":"sensor","deviceId":"d6","authToken":"my-own-token-6"},{"typeId":"sensor","deviceId":"a b","authToken":"my-own-token-6"}]`)
+	again("POST", "/bulk/devices/add", `[{"typeId":"sensor","deviceId":"d6","authToken":["my-own-token-6"]}]`)
 	wrong := w.request("GET", "/api/v0002/", "")
 	wrong.SetBasicAuth(w.acme.APIToken, w.acme.AdminPassword)
 	answers.WriteString(w.do(wrong).text)

@@ -52,6 +52,8 @@ func exceptionID(status int) string {
 		return "CDNHT0408E"
 	case http.StatusConflict:
 		return "CDNHT0409E"
+	case http.StatusGone:
+		return "CDNHT0410E"
 	case http.StatusRequestEntityTooLarge:
 		return "CDNHT0413E"
 	case http.StatusUnsupportedMediaType:

@@ -25,14 +25,36 @@ type operation struct {
 	summary string
 	status  int // of success
 
-	body     bool // a body is read
-	optional bool // and may be absent
-	list     bool // takes _limit and _bookmark
-	conflict bool // may answer 409
+	body     bool     // a body is read
+	optional bool     // and may be absent
+	list     bool     // takes _limit, _bookmark and _sort
+	queries  []string // other parameters of the query that a client should know
+	conflict bool     // may answer 409
+	most     int64    // bytes of the body; 0: as many as of any other
+	archive  bool     // the body may be a .tar.gz instead of JSON
 
 	// roles finds the roles that the call would hand out or take over; the policy
 	// sees them as target.roles. Nil where it can do neither.
 	roles func(context.Context, *target) ([]string, error)
+	// permissions finds what a role of the organisation permits, or is to permit; the
+	// policy sees it as target.permissions, with what the roles of target.roles do.
+	permissions func(context.Context, *target) ([]string, error)
+	// types finds the device types that a bulk call is about. The policy is asked
+	// about each, as target.typeId. Nil for any other call.
+	types func(*target) ([]policy.ID, error)
+	// partly is the status of a success that is not one of everything; see partial.
+	partly int
+}
+
+// partial is an answer that may tell of a success in part.
+type partial interface{ whole() bool }
+
+// bodyMost is how many bytes the body may have.
+func (op *operation) bodyMost(a *API) int64 {
+	if op.most > 0 {
+		return op.most
+	}
+	return a.maxBody
 }
 
 // target is what a call is about, before the policy is asked about it.
@@ -49,6 +71,11 @@ type call struct {
 	params func(name string) string
 	query  url.Values
 	body   []byte
+	packed bool                // the body is a .tar.gz
+	denied map[policy.ID]error // device types that a bulk call may not touch, and why
+	// still says whether the call would be admitted now: one may last for long. Nil
+	// where that does not change.
+	still func(context.Context) error
 }
 
 // gate admits requests to a surface, and reads their bodies.
@@ -95,8 +122,12 @@ func handle[In, Out any](s *surface, op operation, h func(context.Context, *call
 			s.gate.done(r, &op, c, s.api.fail(w, r, err))
 			return
 		}
-		s.api.write(w, r, op.status, out)
-		s.gate.done(r, &op, c, op.status)
+		status := op.status
+		if p, ok := any(out).(partial); ok && !p.whole() {
+			status = op.partly
+		}
+		s.api.write(w, r, status, out)
+		s.gate.done(r, &op, c, status)
 	})
 }
 
@@ -104,7 +135,7 @@ func handle[In, Out any](s *surface, op operation, h func(context.Context, *call
 func perform[In, Out any](ctx context.Context, op *operation, c *call, h func(context.Context, *call, *In) (Out, error)) (out Out, err error) {
 	var in In
 	switch {
-	case !op.body:
+	case !op.body, c.packed:
 	case len(c.body) > 0:
 		if err := decode(c.body, &in); err != nil {
 			return out, err

@@ -146,12 +146,9 @@ func bodyID(field string, given *string) (policy.ID, error) {
 }
 
 func (a *API) listTypes(ctx context.Context, c *call, _ *none) (List[TypeObject], error) {
-	page, err := c.page()
-	if err != nil {
-		return List[TypeObject]{}, err
-	}
-	found, next, err := a.registry.Types(ctx, c.org, page)
-	return listed(found, next, err, showType)
+	return listing(c, func(page registry.Page) ([]registry.DeviceType, string, error) {
+		return a.registry.Types(ctx, c.org, page)
+	}, typeOrder(), typeFilters(), showType)
 }
 
 func (a *API) createType(ctx context.Context, c *call, in *NewType) (TypeObject, error) {
