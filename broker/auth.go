@@ -42,7 +42,7 @@ func (c *conn) converse(ctx context.Context, pk *wire.Connect) *refusal {
 		switch r = c.introduce(pk); {
 		case r != nil:
 		case pk.AuthMethod == "": // nothing could say it back
-			r = c.wrong(&plugins.Refusal{Cause: policy.CauseNotSupported, Err: plugins.ErrMethod})
+			r = c.b.wrong(&c.client, &plugins.Refusal{Cause: policy.CauseNotSupported, Err: plugins.ErrMethod})
 		default:
 			x, r = c.beginExchange(ctx, c.credential(pk), pk.AuthMethod)
 		}
@@ -149,7 +149,7 @@ func (c *conn) reauthenticate(ctx context.Context, pk *wire.Auth) *refusal {
 
 // beginExchange asks the policy who may lead an exchange.
 func (c *conn) beginExchange(ctx context.Context, credential *plugins.Credential, method string) (*plugins.Exchange, *refusal) {
-	refs, r := c.chooseVerifiers(ctx)
+	refs, r := c.b.chooseVerifiers(ctx, &c.client)
 	if r != nil {
 		return nil, r
 	}
@@ -159,7 +159,7 @@ func (c *conn) beginExchange(ctx context.Context, credential *plugins.Credential
 func (c *conn) turn(ctx context.Context, x *plugins.Exchange, data []byte) (plugins.Reply, *refusal) {
 	reply, err := x.Next(ctx, data)
 	if err != nil {
-		return plugins.Reply{}, c.wrong(err)
+		return plugins.Reply{}, c.b.wrong(&c.client, err)
 	}
 	return reply, nil
 }

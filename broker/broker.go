@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -33,8 +34,10 @@ type Config struct {
 	// Buffer is how many bytes of packets and waiting messages all clients
 	// together may have in memory. Nobody may hold more than what is left of it.
 	// Default 1 GiB.
-	Buffer int64
-	Log    *slog.Logger // default: discard
+	Buffer   int64
+	Observer Observer     // nil: nobody is told
+	Monitor  Monitor      // likewise
+	Log      *slog.Logger // default: discard
 }
 
 // maxConnect bounds the one packet of a client that nobody knows yet, in bytes:
@@ -91,24 +94,26 @@ type Broker struct {
 	registry  Registry
 	store     store.Store
 	budget    budget
+	seed      maphash.Seed // of hashes that stay in memory
 	crew      crew
 	short     atomic.Bool // free space is below the watermark
+	callers   callers
 	refused   refusals
+	lines     refusedLines
 	stats     stats
 	changes   atomic.Uint64 // registry changes so far
+	sweeps    atomic.Uint64 // begun so far
+	visits    atomic.Uint64 // connections that were let in so far
 
 	guarded struct {
 		sync.Mutex
 		spaces map[spaceKey]*space
 		conns  map[*conn]struct{}
 		closed bool
+
+		listeners map[string]int // connections by the name of their listener
 	}
 	work sync.WaitGroup // timers, sweeps and connections
-}
-
-// stats are counters for metrics; nothing decides by them.
-type stats struct {
-	publishesIn, deliveriesOut, droppedQoS0, droppedQueue atomic.Uint64
 }
 
 // New makes a Broker. It serves nothing until Serve is called.
@@ -128,10 +133,17 @@ func New(cfg Config, deps Deps) *Broker {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{cfg: cfg, log: cfg.Log, decider: deps.Decider, verifiers: deps.Verifiers, registry: deps.Registry, store: deps.Store}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
+	}
+	if cfg.Monitor == nil {
+		cfg.Monitor = unmonitored{}
+	}
+	b := &Broker{cfg: cfg, log: cfg.Log, decider: deps.Decider, verifiers: deps.Verifiers, registry: deps.Registry, store: deps.Store, seed: maphash.MakeSeed()}
 	b.budget.total = cfg.Buffer
 	b.guarded.spaces = make(map[spaceKey]*space)
 	b.guarded.conns = make(map[*conn]struct{})
+	b.guarded.listeners = make(map[string]int)
 	return b
 }
 
@@ -153,6 +165,7 @@ func (b *Broker) Serve(nc *listen.Conn) {
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.guarded.Lock()
 	b.guarded.closed = true
+	b.sweeps.Add(1) // ends the one that is under way
 	conns := make([]*conn, 0, len(b.guarded.conns))
 	for c := range b.guarded.conns {
 		conns = append(conns, c)
@@ -182,6 +195,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	b.crew.close()
+	b.endRefused() //nolint:contextcheck // what is logged has no caller
 	return ctx.Err()
 }
 
@@ -222,12 +236,14 @@ func (b *Broker) addConn(c *conn) bool {
 	}
 	b.work.Add(1)
 	b.guarded.conns[c] = struct{}{}
+	b.guarded.listeners[c.nc.Listener]++
 	return true
 }
 
 func (b *Broker) removeConn(c *conn) {
 	b.guarded.Lock()
 	delete(b.guarded.conns, c)
+	b.guarded.listeners[c.nc.Listener]--
 	b.guarded.Unlock()
 	b.work.Done()
 }

@@ -21,6 +21,8 @@ type conn struct {
 	nc      *listen.Conn
 	reader  *wire.Reader
 	out     *outbox
+	lane    *lane                 // where it counts
+	visit   atomic.Pointer[Visit] // what the monitor was told of it; nil: nothing
 	version wire.Version
 	maxOut  uint32 // the client's Maximum Packet Size; 0: none
 	problem bool   // the client wants reason strings [MQTT-3.1.2-29]
@@ -35,6 +37,14 @@ type conn struct {
 	changes   uint64                           // Broker.changes before the principal was read
 
 	renewals *renewals // nil: CONNECT had no Authentication Method
+	poll     *poll     // who takes its messages; nil: a socket
+
+	// What went over it. Messages in are the reader's own count, those out are
+	// guarded by out.
+	read, wrote struct {
+		bytes    atomic.Uint64
+		messages uint64
+	}
 
 	unanswered atomic.Int32 // acknowledgements that wait for the store; see answer
 
@@ -43,6 +53,7 @@ type conn struct {
 	unlimited bool              // there is no deadline, nor will there be one
 	aliases   map[uint16]string // the client's
 	topics    map[string]*inbound
+	strangers *[64]uint64  // hashes of topics that topics has no room for; nil: it has
 	pub       *publication // reused by every PUBLISH; nil before the first
 	touched   []*outbox    // to be flushed before the next read that waits
 	unflushed int          // reads since they were
@@ -67,12 +78,14 @@ type conn struct {
 
 // ending says why and how a connection ends.
 type ending struct {
-	cause  policy.Cause
-	code   wire.Code // of the DISCONNECT; 0 means codeOf(cause)
-	reason string    // public, for MQTT 5
-	will   willFate
-	quiet  bool // say nothing: the client ended it, or cannot understand
-	linger time.Duration
+	cause   policy.Cause
+	code    wire.Code     // of the DISCONNECT; 0 means codeOf(cause)
+	reason  string        // public, for MQTT 5
+	action  policy.Action // that was denied, where one was
+	will    willFate
+	goodbye bool // the client took its leave
+	quiet   bool // say nothing: the client ended it, or cannot understand
+	linger  time.Duration
 }
 
 // revokeLinger is what a connection may take for its last packets when its
@@ -81,9 +94,10 @@ type ending struct {
 const revokeLinger = 25 * time.Millisecond
 
 func newConn(b *Broker, nc *listen.Conn) *conn {
-	c := &conn{b: b, nc: nc, problem: true, done: make(chan struct{}), flushed: make(chan struct{})}
+	c := &conn{b: b, nc: nc, lane: b.stats.next(), problem: true, done: make(chan struct{}), flushed: make(chan struct{})}
 	c.flush = c.flushTouched
-	c.out = newOutbox(nc.Conn, b.cfg.WriteStall, &b.budget, b.crew.start, c.drain, c.written)
+	c.out = newOutbox(nc.Conn, b.cfg.WriteStall, &b.budget, &c.lane.out.bytes, b.crew.start, c.drain, c.written)
+	c.out.own = &c.wrote.bytes
 	c.reader = wire.NewReader(&deadlineReader{c}, min(maxConnect, b.cfg.MaxPacket))
 	return c
 }
@@ -128,11 +142,17 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if c.closing.Load() { // end sets the flag before it interrupts the read
 		return 0, errEnding
 	}
+	var n int
+	var err error
 	if direct == nil {
-		return c.nc.Read(p)
+		n, err = c.nc.Read(p)
+	} else {
+		c.unflushed++
+		n, err = direct.readInto(p, c.flush)
 	}
-	c.unflushed++
-	return direct.readInto(p, c.flush)
+	c.lane.in.bytes.Add(uint64(max(n, 0)))
+	c.read.bytes.Add(uint64(max(n, 0)))
+	return n, err
 }
 
 // mostUnflushed is how often a connection may read on before it sends what its
@@ -159,6 +179,7 @@ func (c *conn) serve() {
 		c.end(ending{code: wire.UnspecifiedError, will: willFires}) // nothing, unless it panicked
 		c.detach()
 		<-c.flushed
+		c.leave()
 		c.discard()
 		_ = c.nc.Close()
 		c.stopLinger()
@@ -196,15 +217,23 @@ func (c *conn) run(ctx context.Context) {
 		return
 	}
 	c.version = connect.Version
+	began := time.Now()
 	var r *refusal
 	if connect.HasAuthMethod {
 		r = c.converse(ctx, connect)
 	} else {
 		c.b.crew.do(func() { r = c.connect(ctx, connect) })
 	}
+	if r != nil || c.session != nil { // else it hung up in the middle of an exchange
+		c.b.cfg.Observer.Connect(r == nil, time.Since(began))
+	}
 	if r != nil {
 		c.refuseConnect(r)
+		c.turnedAway(began, r)
 		return
+	}
+	if c.session != nil {
+		c.arrive(began)
 	}
 	c.reader.SetMaxPacket(c.b.cfg.MaxPacket)
 	for !c.closing.Load() {
@@ -225,6 +254,7 @@ func (c *conn) run(ctx context.Context) {
 func (c *conn) handle(ctx context.Context, pk wire.Packet) {
 	switch pk := pk.(type) {
 	case *wire.Publish:
+		c.read.messages++
 		c.handlePublish(ctx, pk)
 	case *wire.Ack:
 		c.handleAck(ctx, pk)
@@ -258,7 +288,7 @@ func (c *conn) handleDisconnect(pk *wire.Disconnect) {
 	if pk.Code != wire.NormalDisconnection {
 		fate = willFires
 	}
-	c.end(ending{will: fate, quiet: true})
+	c.end(ending{will: fate, quiet: true, goodbye: pk.Code == wire.NormalDisconnection})
 }
 
 // readFailed ends the connection for what Next returned.
@@ -273,7 +303,7 @@ func (c *conn) readFailed(err error, connected bool) {
 		if buf, ok := c.out.begin(0); ok {
 			c.out.commit(wire.AppendRefusal(buf, c.version, connected, bad), nil)
 		}
-		c.end(ending{cause: policy.CauseProtocol, will: willFires, quiet: true})
+		c.end(ending{cause: policy.CauseProtocol, code: bad.Code, will: willFires, quiet: true})
 	case errors.Is(err, os.ErrDeadlineExceeded) && connected:
 		c.end(ending{code: wire.KeepAliveTimeout, will: willFires}) // [MQTT-3.1.2-22]
 	default: // closed by the peer, or by end

@@ -104,13 +104,13 @@ func (c *conn) describe(id policy.ClientID, pk *wire.Connect) policy.Client {
 
 // verify turns the credential into a principal that stands at this moment.
 func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal, *refusal) {
-	refs, r := c.chooseVerifiers(ctx)
+	refs, r := c.b.chooseVerifiers(ctx, &c.client)
 	if r != nil {
 		return nil, r
 	}
 	p, err := c.b.verifiers.Verify(ctx, refs, c.credential(pk))
 	if err != nil {
-		return nil, c.wrong(err)
+		return nil, c.b.wrong(&c.client, err)
 	}
 	return c.vouch(ctx, &p)
 }
@@ -121,13 +121,13 @@ func (c *conn) credential(pk *wire.Connect) *plugins.Credential {
 
 // chooseVerifiers asks the policy who is to check a credential, unless too many
 // from this address were wrong.
-func (c *conn) chooseVerifiers(ctx context.Context) ([]policy.VerifierRef, *refusal) {
-	if failures := c.b.cfg.Failures; failures != nil && !failures.Allowed(c.client.Address) {
+func (b *Broker) chooseVerifiers(ctx context.Context, client *policy.Client) ([]policy.VerifierRef, *refusal) {
+	if failures := b.cfg.Failures; failures != nil && !failures.Allowed(client.Address) {
 		r := refused(policy.CauseLimit, "too many wrong credentials from this address")
 		r.code = wire.ConnectionRateExceeded
 		return nil, r
 	}
-	refs, err := c.b.decider.Verifiers(ctx, &c.client)
+	refs, err := b.decider.Verifiers(ctx, client)
 	if err != nil {
 		return nil, refused(policy.CauseError, err.Error())
 	}
@@ -136,13 +136,13 @@ func (c *conn) chooseVerifiers(ctx context.Context) ([]policy.VerifierRef, *refu
 
 // wrong is what becomes of a verifier's error, and is remembered of the address.
 // An Authentication Method that nobody speaks is a question and no guess.
-func (c *conn) wrong(err error) *refusal {
+func (b *Broker) wrong(client *policy.Client, err error) *refusal {
 	r := refused(plugins.CauseOf(err), err.Error())
-	switch failures := c.b.cfg.Failures; {
+	switch failures := b.cfg.Failures; {
 	case errors.Is(err, plugins.ErrMethod):
 		r.code = wire.BadAuthenticationMethod // [MQTT-4.12.0-1]
 	case failures != nil && errors.Is(err, plugins.ErrBad):
-		failures.Record(c.client.Address)
+		failures.Record(client.Address)
 	}
 	return r
 }
@@ -165,19 +165,20 @@ func (c *conn) vouch(ctx context.Context, p *policy.Principal) (*policy.Principa
 	return &now, nil
 }
 
-// serverNameAgrees checks a TLS server name of the form ORG.DOMAIN or
-// ORG.messaging.DOMAIN against the credential's organisation. The name is only
-// a claim: it can contradict the credential and never replace it. A label that
-// is no organisation's, such as "mqtt", claims nothing.
 func (c *conn) serverNameAgrees(ctx context.Context, org policy.OrgID) bool {
-	if c.client.TLS == nil {
-		return true
-	}
-	named, ok := policy.OrgOfHost(c.client.TLS.SNI, c.b.cfg.Domain)
+	return c.client.TLS == nil || c.b.nameAgrees(ctx, c.client.TLS.SNI, org)
+}
+
+// nameAgrees checks a server name of the form ORG.DOMAIN or ORG.messaging.DOMAIN
+// against the credential's organisation. The name is only a claim: it can
+// contradict the credential and never replace it. A label that is no
+// organisation's, such as "mqtt", claims nothing.
+func (b *Broker) nameAgrees(ctx context.Context, name string, org policy.OrgID) bool {
+	named, ok := policy.OrgOfHost(name, b.cfg.Domain)
 	if !ok || named == org {
 		return true
 	}
-	_, err := c.b.registry.OrganisationFacts(ctx, named)
+	_, err := b.registry.OrganisationFacts(ctx, named)
 	return policy.KindOf(err) == policy.KindNotFound
 }
 

@@ -47,6 +47,7 @@ func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) 
 	st := s.current(ctx) // judges a stale session first, which may end or replace some of subs
 	out := cleared{expires: d.expires}
 	var mount *topic.Mount
+	unspelt := false
 	for _, matched := range subs {
 		sub := matched.living()
 		if sub == nil || sub.noLocal && d.origin == s.key { // [MQTT-3.8.3-3]
@@ -58,6 +59,7 @@ func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) 
 				name, ok = sub.spell(d.routed)
 			}
 			if !ok {
+				unspelt = true
 				continue
 			}
 			out.name, mount = name, sub.mount
@@ -68,7 +70,14 @@ func (s *session) clear(ctx context.Context, subs []*subscription, d *delivery) 
 			out.ids = append(out.ids, sub.id) // [MQTT-3.3.4-4]
 		}
 	}
-	if mount == nil || !st.connect.Allow || d.expired() {
+	switch stats := &s.space.b.stats; {
+	case mount == nil && unspelt:
+		stats.noTopic.Add(1)
+		return cleared{}, false
+	case mount == nil || !st.connect.Allow:
+		return cleared{}, false
+	case d.expired():
+		stats.expired.Add(1)
 		return cleared{}, false
 	}
 	out.qos = min(out.qos, d.qos) // [MQTT-3.8.4-8]
@@ -374,6 +383,9 @@ const (
 // others are bounded by the window. via is the connection whose goroutine this
 // is, or nil.
 func (c *conn) transmit(via *conn, out *cleared, payload []byte, props *wire.PublishProperties, id uint16, retain, dup bool) sending {
+	if c.poll != nil {
+		return c.poll.take(out, payload, id)
+	}
 	pk := wire.Publish{
 		Payload: payload, PacketID: id, QoS: out.qos, Retain: retain, Dup: dup, SubscriptionIDs: out.ids,
 	}
@@ -390,7 +402,7 @@ func (c *conn) transmit(via *conn, out *cleared, payload []byte, props *wire.Pub
 	buf, ok := c.out.begin(limit)
 	if !ok {
 		if id == 0 {
-			c.b.stats.droppedQoS0.Add(1)
+			c.lane.out.dropped.Add(1)
 		}
 		return unsent
 	}
@@ -398,6 +410,7 @@ func (c *conn) transmit(via *conn, out *cleared, payload []byte, props *wire.Pub
 	pk.Topic = c.topicBuf
 	if c.maxOut > 0 && wire.SizePublish(c.version, &pk)+aliasBytes > int(c.maxOut) {
 		c.out.commit(buf, via)
+		c.b.stats.tooLarge.Add(1)
 		if id != 0 {
 			c.b.log.Warn("message too large for its receiver", "org", c.space.key.org, "client", string(c.client.ID),
 				"reason", string(policy.CausePayloadSize))
@@ -410,7 +423,8 @@ func (c *conn) transmit(via *conn, out *cleared, payload []byte, props *wire.Pub
 			pk.Topic = nil
 		}
 	}
-	c.b.stats.deliveriesOut.Add(1)
+	c.lane.out.messages[min(pk.QoS, 2)].Add(1)
+	c.wrote.messages++
 	c.out.commit(wire.AppendPublish(buf, c.version, &pk), via)
 	return sent
 }

@@ -29,7 +29,7 @@ func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
 	c.b.logRefusal(c.org(), c.client.ID, r)
 	switch {
 	case how == policy.Close:
-		c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), will: willFires})
+		c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), action: r.action, will: willFires})
 	case pk.QoS == 0: // there is no acknowledgement to say it with
 	case how == policy.Drop:
 		c.acknowledge(pk, &publication{matched: 1})

@@ -10,10 +10,13 @@
 //	PUBLISH ─► resolve: alias, mount in ─► admit: authorise ─► retain ─► deliver ─► commit ─► acknowledge
 //	SUBSCRIBE ─► subscribe: split, mount in, authorise ─► index ─► SUBACK ─► sendRetained
 //	deliver ─► clear: stale? receive? mount out ─► transmit ─► outbox ─► socket
+//	Caller ─► recognise: credential or memory ─► current: connect ─► Publish ─► admit ─► deliver ─► commit ─► answer
+//	Caller ─► Receive ─► poll: a session without a socket ─► subscribe ─► clear ─► transmit ─► answer
 //
 // # Invariants
 //
-//   - admit is the only way a message enters: PUBLISH and wills pass it.
+//   - admit is the only way a message enters: PUBLISH, wills and what callers
+//     without a connection send pass it.
 //   - clear and transmit are the only way a message leaves: live, retained,
 //     queued and resent ones pass them. A [cleared] value is the proof.
 //   - What a client may touch is its space, chosen once by its verified
@@ -34,6 +37,8 @@
 // In this order, each only while a later one is taken, never the reverse:
 //
 //	session.connectMu  serialises attach, subscribe, rejudge and the end of one session; policies are asked under it
+//	known.guarded      the standing of a caller; policies are asked under it
+//	polls.guarded      sessions of callers
 //	space.guarded      sessions and counts of an organisation
 //	session.guarded    subscriptions, queue, in-flight messages, will, timers
 //	Broker.guarded     connections and spaces

@@ -38,7 +38,7 @@ func TestDoors(t *testing.T) {
 		why string
 		by  []string
 	}{
-		".admit":             {"whatever is published passes it", []string{"handlePublish", "publishWill"}},
+		".admit":             {"whatever is published passes it", []string{"handlePublish", "publishWill", "post", "say"}},
 		".authorise":         {"admit asks it, and wills before they are due", []string{"admit", "judgeWill", "rejudgeWill", "preview"}},
 		"b.retain":           {"only what was admitted is kept", []string{"admit"}},
 		".retained.names":    {"what is retained is handed out through deliver", []string{"sendRetained", "offerRetained"}},

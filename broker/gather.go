@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/cordon-mq/cordon/policy/topic"
+import (
+	"slices"
+
+	"github.com/cordon-mq/cordon/policy/topic"
+)
 
 // target is one delivery that a topic causes: a session, and the filters of one
 // mount by which it matches. Filters under different mounts deliver apart,
@@ -11,6 +15,9 @@ type target struct {
 	name    topic.Name // how the client spells it
 	group   *group     // a shared subscription; then all else is chosen per message
 }
+
+// fewTargets are looked through one by one.
+const fewTargets = 8
 
 // targets returns who receives what in names, from memory while nothing
 // that concerns it has changed.
@@ -31,7 +38,7 @@ func gather(sp *space, routed topic.RoutedName) []target {
 		mount   string
 	}
 	var targets []target
-	place := make(map[by]int)
+	var place map[by]int // of targets, once there are many
 	sp.index.Match(routed, func(sub *subscription) {
 		name, ok := sub.spell(routed)
 		if !ok {
@@ -39,12 +46,24 @@ func gather(sp *space, routed topic.RoutedName) []target {
 		}
 		at := by{sub.session, sub.mount.Client}
 		i, met := place[at]
+		if place == nil {
+			i = slices.IndexFunc(targets, func(t target) bool { return t.session == at.session && t.subs[0].mount.Client == at.mount })
+			met = i >= 0
+		}
 		if !met {
 			i = len(targets)
-			place[at] = i
 			targets = append(targets, target{session: sub.session, name: name})
+			if place != nil {
+				place[at] = i
+			}
 		}
 		targets[i].subs = append(targets[i].subs, sub)
+		if place == nil && len(targets) > fewTargets {
+			place = make(map[by]int, 4*fewTargets)
+			for i := range targets {
+				place[by{targets[i].session, targets[i].subs[0].mount.Client}] = i
+			}
+		}
 	})
 	sp.shared.Match(routed, func(g *group) { targets = append(targets, target{group: g}) })
 	return targets

@@ -20,13 +20,19 @@ type usage struct {
 	connections int // guarded by usages
 }
 
-// usages are those of an organisation's credentials that are connected.
+// usages are those of an organisation's credentials: of all that are connected,
+// and of those that were, until they have the whole of their rates again.
+// Otherwise whoever connects for each message would never meet a rate.
 type usages struct {
 	guarded struct {
 		sync.Mutex
 		byCredential map[string]*usage
+		swept        int // how many were left after the last sweep
 	}
 }
+
+// A sweep comes when there are twice as many as after the last one, and these.
+const usagesUnswept = 64
 
 // credentialOf is what rates and connections are counted by. A principal that
 // was verified without a proof counts by its client ID.
@@ -48,6 +54,7 @@ func (us *usages) acquire(credential string, limits *policy.Limits, takesOver bo
 		if us.guarded.byCredential == nil {
 			us.guarded.byCredential = make(map[string]*usage)
 		}
+		us.sweepLocked(time.Now())
 		us.guarded.byCredential[credential] = u
 	}
 	if limits.ConnectionsMax > 0 && u.connections >= limits.ConnectionsMax && !takesOver {
@@ -70,9 +77,34 @@ func (u *usage) adjust(limits *policy.Limits) {
 func (us *usages) release(credential string, u *usage) {
 	us.guarded.Lock()
 	defer us.guarded.Unlock()
-	if u.connections--; u.connections == 0 {
+	if u.connections--; u.connections == 0 && u.rested(time.Now()) {
 		delete(us.guarded.byCredential, credential)
 	}
+}
+
+// sweepLocked forgets credentials that are not connected and have used up
+// nothing that counts any more.
+func (us *usages) sweepLocked(now time.Time) {
+	g := &us.guarded
+	if len(g.byCredential) < 2*g.swept+usagesUnswept {
+		return
+	}
+	for credential, u := range g.byCredential {
+		if u.connections == 0 && u.rested(now) {
+			delete(g.byCredential, credential)
+		}
+	}
+	g.swept = len(g.byCredential)
+}
+
+// rested reports whether u has the whole of its rates.
+func (u *usage) rested(now time.Time) bool {
+	for _, l := range []*rate.Limiter{u.messages.Load(), u.bytes.Load()} {
+		if l != nil && l.TokensAt(now) < float64(l.Burst()) {
+			return false
+		}
+	}
+	return true
 }
 
 // limiter is l with another rate. Burst 0 means one second's worth.

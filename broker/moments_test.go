@@ -23,7 +23,7 @@ var moments = []struct {
 	{4, "a will, when it fires", "", ""},
 	{5, "a publish", "", ""},
 	{6, "a publish is denied", "", ""},
-	{7, "a publish over HTTP or from the console", "HTTP messaging", ""},
+	{7, "a publish over HTTP or from the console", "", ""},
 	{8, "a subscribe", "", ""},
 	{9, "a live delivery", "", ""},
 	{10, "a retained message, on subscribe", "", ""},

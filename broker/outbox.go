@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,9 +15,11 @@ import (
 // while there is something to do: an idle connection has none.
 type outbox struct {
 	budget *budget
-	stall  time.Duration // how long a write may make no progress
-	drain  func()        // sends what the session owes; see wakeToDrain
-	finish func(error)   // called once, when the last flusher has ended
+	sent   *atomic.Uint64 // bytes, for metrics
+	own    *atomic.Uint64 // of this outbox alone; nil: nobody asks
+	stall  time.Duration  // how long a write may make no progress
+	drain  func()         // sends what the session owes; see wakeToDrain
+	finish func(error)    // called once, when the last flusher has ended
 
 	guarded struct {
 		sync.Mutex
@@ -61,8 +64,8 @@ type deadliner interface {
 
 // newOutbox makes an outbox that writes to c, by flushers that start runs. Each
 // may call drain; the last one calls finish, with the error that ended it.
-func newOutbox(c net.Conn, stall time.Duration, b *budget, start func(func()), drain func(), finish func(error)) *outbox {
-	o := &outbox{to: c, direct: newDirect(c), stall: stall, budget: b, start: start, drain: drain, finish: finish}
+func newOutbox(c net.Conn, stall time.Duration, b *budget, sent *atomic.Uint64, start func(func()), drain func(), finish func(error)) *outbox {
+	o := &outbox{to: c, direct: newDirect(c), stall: stall, budget: b, sent: sent, start: start, drain: drain, finish: finish}
 	o.written.L = &o.guarded.Mutex
 	return o
 }
@@ -129,6 +132,7 @@ func (o *outbox) flushDirect() {
 	g.Unlock()
 
 	n := o.direct.write(full)
+	o.carried(n)
 
 	g.Lock()
 	g.writing = 0
@@ -144,6 +148,14 @@ func (o *outbox) flushDirect() {
 	o.written.Broadcast()
 	if more {
 		o.start(o.flush)
+	}
+}
+
+// carried counts n bytes that were written.
+func (o *outbox) carried(n int) {
+	o.sent.Add(uint64(n))
+	if o.own != nil {
+		o.own.Add(uint64(n))
 	}
 }
 
@@ -332,7 +344,9 @@ func (o *outbox) write(full []byte) error {
 		if err := o.to.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
 			return err
 		}
-		if _, err := o.to.Write(rest[:n]); err != nil {
+		n, err := o.to.Write(rest[:n])
+		o.carried(max(n, 0))
+		if err != nil {
 			return err
 		}
 		rest = rest[n:]

@@ -139,7 +139,7 @@ func (o *outgoing) waiting() int { return len(o.queue) - o.head }
 // room reports whether one more message may be sent on c: the window is not
 // full and nothing older still has to be sent again first.
 func (o *outgoing) room(c *conn) bool {
-	return len(o.inflight) < o.window && !o.resending(c)
+	return len(o.inflight) < o.window && !o.resending(c) && (c.poll == nil || c.poll.waits())
 }
 
 // push queues e within the limits, and within bytes in all, and returns what

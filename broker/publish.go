@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/wire"
@@ -16,7 +17,8 @@ import (
 type publication struct {
 	space    *space
 	origin   sessionKey // whose message it is; zero for the broker's own
-	payer    *conn      // whose rates it counts against; nil: nobody's
+	payer    *conn      // whose rates it counts against; nil: caller's, or nobody's
+	caller   *Caller    // likewise, of a message that came by no connection
 	standing *standing
 	name     topic.Name // as the client wrote it
 	payload  []byte
@@ -170,11 +172,29 @@ func (c *conn) resolve(st *standing, pk *wire.Publish) (*inbound, *refusal) {
 	if len(written) > topic.MaxRoutedBytes {
 		return in, nil // hardly one that is allowed, and it would be kept for nothing
 	}
-	if c.topics == nil || len(c.topics) >= topicsKept {
+	switch {
+	case c.topics == nil:
 		c.topics = make(map[string]*inbound)
+	case len(c.topics) < topicsKept:
+	case c.comesAgain(written):
+		clear(c.topics)
+	default: // a client that never writes a topic twice has nothing to remember
+		return in, nil
 	}
 	c.topics[name.String()] = in
 	return in, nil
+}
+
+// comesAgain reports whether a topic came before, not long ago. It may say so wrongly.
+func (c *conn) comesAgain(written []byte) bool {
+	if c.strangers == nil {
+		c.strangers = new([64]uint64)
+	}
+	h := maphash.Bytes(c.b.seed, written)
+	at := &c.strangers[h%uint64(len(c.strangers))]
+	again := *at == h
+	*at = h
+	return again
 }
 
 func resolveName(st *standing, name topic.Name) *inbound {
@@ -198,16 +218,21 @@ func (c *conn) overLimit(st *standing, pk *wire.Publish, in *inbound) *refusal {
 	return nil
 }
 
-// admit is the only way a message enters: PUBLISH and will pass here, and
-// whatever else will be able to publish. It authorises, retains and delivers.
+// admit is the only way a message enters: PUBLISH, will and what callers send
+// pass here. It authorises, retains and delivers.
 // When it returns nil, every session the message was routed to has it, and the
 // caller commits p.writes before it says so to anybody.
 func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 	if r := b.authorise(ctx, p); r != nil {
 		return r
 	}
-	if p.payer != nil {
+	switch {
+	case p.payer != nil:
 		if r := p.payer.charge(ctx, p); r != nil {
+			return r
+		}
+	case p.caller != nil:
+		if r := p.caller.charge(ctx, p); r != nil {
 			return r
 		}
 	}
@@ -223,7 +248,10 @@ func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 			return r
 		}
 	}
-	b.stats.publishesIn.Add(1)
+	b.stats.of(p.payer).in.messages[min(p.qos, 2)].Add(1)
+	if p.space.tapped.Load() {
+		b.cfg.Monitor.Admitted(p.space.tenant(), p.in.routed, p.stored().payload)
+	}
 	for i := range p.space.targets(p.in) {
 		if b.deliver(ctx, &p.in.targets[i], p) {
 			p.matched++
@@ -343,6 +371,12 @@ func (sp *space) deviceAt(ctx context.Context, at *topic.DeviceLevels, levels []
 	if at.Type >= len(levels) || at.ID >= len(levels) {
 		return nil, nil
 	}
+	// The epoch is read first: what changes afterwards makes the answer old.
+	epoch := sp.epoch.Load()
+	kept := &sp.devices[maphash.String(sp.b.seed, levels[at.ID])%uint64(len(sp.devices))]
+	if k := kept.Load(); k != nil && k.epoch == epoch && string(k.device.ID) == levels[at.ID] && string(k.device.Type) == levels[at.Type] {
+		return k.device, nil
+	}
 	typ, err := policy.ParseID("type", levels[at.Type])
 	if err != nil {
 		return nil, nil //nolint:nilerr // what is no ID names no device
@@ -351,5 +385,15 @@ func (sp *space) deviceAt(ctx context.Context, at *topic.DeviceLevels, levels []
 	if err != nil {
 		return nil, nil //nolint:nilerr // what is no ID names no device
 	}
-	return sp.b.registry.DeviceFacts(ctx, sp.key.org, typ, id)
+	d, err := sp.b.registry.DeviceFacts(ctx, sp.key.org, typ, id)
+	if err == nil && d != nil {
+		kept.Store(&keptDevice{epoch, d})
+	}
+	return d, err
+}
+
+// keptDevice is what the registry knew of a device.
+type keptDevice struct {
+	epoch  uint64
+	device *policy.Device
 }

@@ -1,8 +1,7 @@
 package broker
 
 import (
-	"context"
-	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 
@@ -42,21 +41,27 @@ func (r *refusal) publicReason() string {
 	return r.cause.Public()
 }
 
-// refusals counts every no by its cause.
+// refusals counts every no by what was asked and why not.
 type refusals struct {
 	guarded struct {
 		sync.Mutex
-		counts map[policy.Cause]uint64
+		counts map[Refusal]uint64
 	}
 }
 
-func (rs *refusals) count(cause policy.Cause) {
+func (rs *refusals) count(r *refusal) {
 	rs.guarded.Lock()
 	defer rs.guarded.Unlock()
 	if rs.guarded.counts == nil {
-		rs.guarded.counts = make(map[policy.Cause]uint64)
+		rs.guarded.counts = make(map[Refusal]uint64)
 	}
-	rs.guarded.counts[cause]++
+	rs.guarded.counts[Refusal{r.action, r.cause}]++
+}
+
+func (rs *refusals) snapshot() map[Refusal]uint64 {
+	rs.guarded.Lock()
+	defer rs.guarded.Unlock()
+	return maps.Clone(rs.guarded.counts)
 }
 
 // shortened keeps a line of the log readable: a topic may be 64 KiB long.
@@ -68,28 +73,23 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// logRefusal writes the one line a refusal gets. A client ID and a topic are
-// the client's text; slog quotes them, and neither is a secret.
+// logRefusal writes the one line a refusal gets, unless it is an equal one that is
+// counted. A client ID and a topic are the client's text; slog quotes them, and
+// neither is a secret.
 func (b *Broker) logRefusal(org string, client policy.ClientID, r *refusal) {
-	b.refused.count(r.cause)
-	reason, id := string(r.cause), ""
+	b.refused.count(r)
+	line := refusedLine{
+		org: org, client: client, action: r.action, topic: shortened(r.topic),
+		reason: string(r.cause), cause: string(r.cause), detail: r.detail,
+	}
 	if r.decision != nil {
-		id = r.decision.ID
+		line.id = r.decision.ID
 		if r.decision.Reason != "" {
-			reason = r.decision.Reason
+			line.reason = r.decision.Reason
 		}
 	}
-	attrs := []slog.Attr{
-		slog.String("action", r.action.String()),
-		slog.String("org", org),
-		slog.String("client", string(client)),
-		slog.String("topic", shortened(r.topic)),
-		slog.String("reason", reason),
-		slog.String("decision", id),
-		slog.String("cause", string(r.cause)),
+	// Whoever was not verified has no session: equal lines come from as many clients.
+	if org == "" || b.lines.fold(line, b.flushRefused) {
+		b.writeRefused(line, 0)
 	}
-	if r.detail != "" {
-		attrs = append(attrs, slog.String("detail", r.detail))
-	}
-	b.log.LogAttrs(context.Background(), slog.LevelWarn, "refused", attrs...)
 }

@@ -98,13 +98,29 @@ func (r *retained) restore(m *stored) {
 	r.guarded.bytes += int64(m.size)
 }
 
-// forget removes what is retained under topics that name a device.
-func (r *retained) forget(b *Broker, sp *space, typ, id policy.ID) {
+// forget removes what is retained under topics that name one of the devices.
+func (r *retained) forget(b *Broker, sp *space, deleted func(typ, id policy.ID) bool) {
 	for _, m := range r.names.All() {
-		if m.device == (deviceName{typ, id}) {
+		if m.device != (deviceName{}) && deleted(m.device.typ, m.device.id) {
 			r.drop(b, sp, m)
 		}
 	}
+}
+
+// silence removes what is retained under name, if anything is.
+func (r *retained) silence(b *Broker, sp *space, name topic.RoutedName) {
+	if m, had := r.names.Get(name); had {
+		r.drop(b, sp, m)
+	}
+}
+
+// payload is that of the message retained under name.
+func (r *retained) payload(name topic.RoutedName) ([]byte, bool) {
+	m, had := r.names.Get(name)
+	if !had {
+		return nil, false
+	}
+	return m.payload, true
 }
 
 // drop removes one message, unless another has its place by now.
@@ -129,6 +145,13 @@ func (r *retained) take(m *stored) bool {
 		r.guarded.bytes -= int64(m.size)
 	}
 	return had
+}
+
+// stock is how much is retained.
+func (r *retained) stock() Stock {
+	r.guarded.Lock()
+	defer r.guarded.Unlock()
+	return Stock{Messages: r.names.Len(), Bytes: r.guarded.bytes}
 }
 
 // feed is what is retained for a new subscription and was not sent yet. It waits

@@ -28,9 +28,9 @@ type Change struct {
 	Incarnation uint64
 	// Match selects the principals it concerns; nil means all of the organisation.
 	Match func(*policy.Principal) bool
-	// Type and ID name a device that was deleted: what is retained in its name
-	// goes too, so that a namesake starts empty. Empty otherwise.
-	Type, ID policy.ID
+	// Deleted selects the devices that were deleted: what is retained in their names
+	// goes too, so that a namesake starts empty. Nil: none was.
+	Deleted func(typ, id policy.ID) bool
 	// Gone is set with Purge when the organisation itself was deleted.
 	Gone bool
 	// At is when a Disconnect takes effect; zero or past: now.
@@ -73,8 +73,8 @@ func (b *Broker) Apply(ch Change) {
 		case Disconnect: // closed above; the session may be resumed by a proof that stands
 		}
 	}
-	if ch.Effect == Purge && ch.ID != "" {
-		sp.retained.forget(b, sp, ch.Type, ch.ID)
+	if ch.Effect == Purge && ch.Deleted != nil {
+		sp.retained.forget(b, sp, ch.Deleted)
 	}
 	if ch.Gone {
 		sp.close()

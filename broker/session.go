@@ -86,6 +86,7 @@ func (t *takeover) finish(ctx context.Context, c *conn) {
 	c.b.log.Info("connected", "org", t.s.space.key.org, "client", string(t.s.key.client),
 		"address", c.client.Address, "protocol", c.client.Protocol, "resumed", t.resumed)
 	if t.old != nil {
+		c.b.stats.takeOvers.Add(1)
 		// [MQTT-3.1.4-3]; its will is seen to here.
 		t.old.end(ending{code: wire.SessionTakenOver, will: willNever, linger: revokeLinger})
 	}

@@ -31,10 +31,16 @@ type space struct {
 	retained retained
 	closes   closeMemory
 	usages   usages
+	polls    polls
 
 	published atomic.Pointer[rate.Limiter] // see rate
 	evaluated atomic.Pointer[rate.Limiter] // see Spend
 	stored    atomic.Int64                 // bytes of messages that wait in sessions
+	traffic   atomic.Uint64                // bytes of connections that have ended, and of callers
+	tapped    atomic.Bool                  // the monitor is shown what enters
+
+	// devices are those that topics named last, by a hash of their ID.
+	devices [256]atomic.Pointer[keptDevice]
 
 	keys    durable.Space
 	bodies  bodies

@@ -124,6 +124,7 @@ func (s *session) rejudgeInto(ctx context.Context, w *writes, force bool) *stand
 	if s.isDead() || !force && old.generation == old.judge.Generation() {
 		return old
 	}
+	b.stats.rejudged.Add(1)
 	generation := old.judge.Generation()
 	p, err := b.registry.Refresh(ctx, old.principal)
 	if err != nil { // the registry's own change closes or purges; here it is only not allowed
@@ -194,22 +195,4 @@ func (s *session) schedule() {
 			s.rejudge(context.Background(), true)
 		}
 	})
-}
-
-// Sweep judges every session again, after an activation. Until it has come by,
-// each session does so itself before its next packet or delivery.
-func (b *Broker) Sweep() {
-	if !b.enter() {
-		return
-	}
-	go func() {
-		defer b.work.Done()
-		for _, sp := range b.listSpaces() {
-			for _, s := range sp.list() {
-				if s.conn.Load() != nil { // offline ones are judged when they resume
-					s.rejudge(context.Background(), false)
-				}
-			}
-		}
-	}()
 }

@@ -280,6 +280,9 @@ func (s *session) unsubscribe(w *writes, key subscriptionKey) *subscription {
 	}
 	sub.dead.Store(true)
 	s.space.remove(sub)
+	if c := s.conn.Load(); c != nil && c.poll != nil {
+		c.poll.notify() // it has nothing to wait for any more
+	}
 	return sub
 }
 

@@ -92,6 +92,35 @@ type Config struct {
 	// Default 60: a fleet of brokers asks its server as seldom as people notice.
 	PolicyInterval int `name:"policy-interval" placeholder:"SECONDS" default:"60" help:"Seconds between two looks at the policy URL."`
 
+	// PolicyKeep is how many policy revisions are kept to go back to. Default 100:
+	// a few MiB. The log names the others for ever.
+	PolicyKeep int `name:"policy-keep" placeholder:"N" default:"100" help:"Policy revisions to keep."`
+
+	// DecisionLog is a file of JSON lines with the decisions that are recorded, one
+	// of 64 MiB at a time and the five before it. Default empty: no file.
+	DecisionLog string `name:"decision-log" placeholder:"FILE" help:"File to write recorded decisions to, as JSON lines."`
+
+	// DecisionLogURL is a service that takes decision logs of Open Policy Agent:
+	// they are posted to URL/logs. Default empty: none.
+	DecisionLogURL string `name:"decision-log-url" placeholder:"URL" help:"Service to post recorded decisions to, as OPA does."`
+
+	// DecisionLogTokenFile holds the token that the service wants to see, read again
+	// for each request. Default empty: none.
+	DecisionLogTokenFile string `name:"decision-log-token-file" placeholder:"FILE" help:"File with the Bearer token for the decision log URL."`
+
+	// DecisionLogRetention is how many hours recorded decisions are kept in the data
+	// folder. Default 168, a week: long enough to ask why on a Monday.
+	DecisionLogRetention int `name:"decision-log-retention" placeholder:"HOURS" default:"168" help:"Hours that recorded decisions are kept in the data folder."`
+
+	// DecisionLogSize is about how many MiB of them are kept; what is oldest goes
+	// first, of the organisation that has most. Default 256; 0 keeps none there.
+	DecisionLogSize int `name:"decision-log-size" placeholder:"MIB" default:"256" help:"Space for recorded decisions in the data folder, in MiB; 0: keep none."`
+
+	// DecisionLogSample says that one of so many publishes and deliveries that were
+	// allowed is recorded; everything else always is. Default 5000, which nobody
+	// notices in the speed; 0 records none of these.
+	DecisionLogSample int `name:"decision-log-sample" placeholder:"N" default:"5000" help:"Record one of so many allowed publishes and deliveries; 0: none."`
+
 	// Plugins is the folder of token verifiers. Default empty, which Effective
 	// turns into DATA/plugins.
 	Plugins string `name:"plugins" placeholder:"DIR" help:"Folder of token verifiers, watched (default: plugins in the data folder)."`
@@ -135,6 +164,11 @@ func Defaults() Config {
 		MaxBuffer:    1024,
 
 		PolicyInterval: 60,
+		PolicyKeep:     100,
+
+		DecisionLogRetention: 168,
+		DecisionLogSize:      256,
+		DecisionLogSample:    5000,
 	}
 }
 

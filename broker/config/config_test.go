@@ -106,7 +106,7 @@ func TestValidate(t *testing.T) {
 		{"the demonstration on a foreign address", func(c *Config) { c.Demo, c.MQTT = true, "192.0.2.1:1883" }, []string{`mqtt: "192.0.2.1:1883" is not a loopback`}},
 		{"the demonstration on a name", func(c *Config) { c.Demo, c.HTTPS = true, "localhost.example.org:8443" }, []string{`https: "localhost.example.org:8443" is not a loopback`}},
 		{"all problems at once", func(c *Config) {
-			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1, PolicyInterval: 1}
+			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1, PolicyInterval: 1, PolicyKeep: 1, DecisionLogRetention: 1}
 		}, []string{"data: ", "domain: ", "tls-key: ", "mqtts: ", "max-buffer: ", "durability: ", "log-format: ", "log-level: ", "demo-reset: "}},
 	}
 	for _, test := range tests {

@@ -39,6 +39,7 @@ func (c Config) Validate() error {
 	}
 	problems = append(problems, c.validateListeners()...)
 	problems = append(problems, c.validatePolicy()...)
+	problems = append(problems, c.validateDecisions()...)
 	for _, origin := range c.WSOrigin {
 		if !validOrigin(origin) {
 			report("ws-origin", "%q is neither HOST, http://HOST, https://HOST nor *", origin)
@@ -59,6 +60,7 @@ func (c Config) Validate() error {
 		{"connect-rate-per-address", c.ConnectRate, 1},
 		{"min-free-space", c.MinFreeSpace, 0},
 		{"max-buffer", c.MaxBuffer, 16},
+		{"policy-keep", c.PolicyKeep, 1},
 	} {
 		if limit.value < limit.min || limit.value > limitMax {
 			report(limit.name, "%d is not between %d and %d", limit.value, limit.min, limitMax)

@@ -13,8 +13,8 @@ import (
 // other Serve. The server's Handler and ConnContext are wrapped.
 //
 // HTTP authenticates requests, not connections, so a connection is pending until
-// its first request is answered, and one upgraded to WebSocket until its owner
-// calls Conn.Authenticated.
+// its first request is answered or calls [Authenticated], and one upgraded to
+// WebSocket until its owner calls Conn.Authenticated.
 func ServeHTTP(l *Listener, server *http.Server) error {
 	accepted := &httpListener{Listener: l, conns: make(chan net.Conn)}
 	l.watchEnd = true
@@ -79,6 +79,15 @@ func socketOf(c net.Conn) *socket {
 		c = secure.NetConn().(*handshakeConn).Conn
 	}
 	return c.(*socket)
+}
+
+// Authenticated says that the request whose context ctx is has shown who sends it.
+// Without it the connection is pending until the request is answered, which may
+// take long for one that waits for something.
+func Authenticated(ctx context.Context) {
+	if conn := connOf(ctx); conn != nil {
+		conn.Authenticated()
+	}
 }
 
 // connKey finds in a request's context the *Conn it came over.

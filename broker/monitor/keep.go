@@ -1,0 +1,144 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cordon-mq/cordon/broker"
+	"github.com/cordon-mq/cordon/broker/ledger"
+	"github.com/cordon-mq/cordon/broker/registry"
+)
+
+// maxKept is the largest event that is kept, in bytes.
+const maxKept = 128 << 10
+
+// keep stores last events: the first and what waits behind it, only the newest of
+// each name.
+func (m *Monitor) keep(ctx context.Context, first event) error {
+	type key struct {
+		tenant        broker.Tenant
+		device, event string
+	}
+	r := m.round(ctx)
+	newest := map[key]event{}
+	for e, more := first, true; more; {
+		m.held.Add(-int64(len(e.payload)))
+		if typ, id, name, _, ok := eventOf(e.name); ok && len(e.payload) <= maxKept {
+			newest[key{e.tenant, string(typ) + "/" + string(id), name}] = e
+		}
+		if len(newest) >= batchMost/8 {
+			break
+		}
+		select {
+		case e = <-m.events:
+		default:
+			more = false
+		}
+	}
+	var errs []error
+	wanted := map[broker.Tenant]bool{}
+	for k, e := range newest {
+		typ, id, name, format, _ := eventOf(e.name)
+		n := uint64(0)
+		if _, asked := wanted[k.tenant]; !asked {
+			noting, err := m.ledger.Noting(ledger.Tenant(k.tenant))
+			wanted[k.tenant] = err == nil && noting.LastEvents && r.exists(k.tenant)
+		}
+		if wanted[k.tenant] {
+			n = r.incarnation(k.tenant, typ, id)
+		}
+		if n == 0 {
+			continue // not registered, so nobody could ask for it
+		}
+		errs = append(errs, r.batch.PutEvent(ledger.Tenant(e.tenant), ledger.Device{Type: typ, ID: id, Incarnation: n},
+			&ledger.Event{Name: name, Format: format, Payload: e.payload, Time: e.at}))
+	}
+	return errors.Join(append(errs, r.end())...)
+}
+
+// forget removes what is noted about devices that were deleted.
+func (m *Monitor) forget(ctx context.Context) error {
+	m.forgotten.Lock()
+	list := m.forgotten.list
+	m.forgotten.list = nil
+	m.forgotten.Unlock()
+	var errs []error
+	b := m.ledger.Batch()
+	for i := range list {
+		ch := &list[i]
+		t := ledger.Tenant{Org: ch.Org, Incarnation: ch.Incarnation}
+		errs = append(errs, b.Forget(t, ledger.Device{Type: ch.Type, ID: ch.ID, Incarnation: ch.DeviceIncarnation}), m.forgetState(b, t, ch))
+		if b.Full() {
+			errs = append(errs, b.Commit(ctx))
+		}
+	}
+	return errors.Join(append(errs, b.Commit(ctx))...)
+}
+
+// forgetState removes the state of the client IDs that a device usually has.
+func (m *Monitor) forgetState(b *ledger.Batch, t ledger.Tenant, ch *registry.Change) error {
+	for _, class := range []string{"d:", "g:"} {
+		id := class + ch.Org.String() + ":" + string(ch.Type) + ":" + string(ch.ID)
+		s, ok, err := b.State(t, id)
+		if err != nil {
+			return err
+		}
+		if ok && s.Device == ch.DeviceIncarnation {
+			b.DropState(t, id)
+		}
+	}
+	return nil
+}
+
+// count adds what went over connections since the last time to the day.
+func (m *Monitor) count(ctx context.Context) error {
+	r := m.round(ctx)
+	var errs []error
+	for t, sum := range m.broker.Carried() {
+		if sum <= m.carried[t] || !r.exists(t) {
+			continue
+		}
+		if err := r.batch.AddTraffic(ledger.Tenant(t), m.now(), sum-m.carried[t]); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.carried[t] = sum
+	}
+	return errors.Join(append(errs, r.end())...)
+}
+
+// sweep removes last events that are too old.
+func (m *Monitor) sweep(ctx context.Context) error {
+	var errs []error
+	for t := range m.broker.Carried() {
+		noting, err := m.ledger.Noting(ledger.Tenant(t))
+		if err != nil || !noting.LastEvents {
+			errs = append(errs, err)
+			continue
+		}
+		b := m.ledger.Batch()
+		errs = append(errs, b.ForgetEvents(ledger.Tenant(t), m.now().Add(-time.Duration(noting.TTLDays)*24*time.Hour)), b.Commit(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// SetNoting changes what an organisation wants noted. Last events that are not to
+// be kept any more are gone when it returns.
+func (m *Monitor) SetNoting(ctx context.Context, t ledger.Tenant, n ledger.Noting) error {
+	if err := m.ledger.SetNoting(ctx, t, n); err != nil {
+		return err
+	}
+	m.broker.Tap(broker.Tenant(t), n.LastEvents)
+	for !n.LastEvents {
+		b := m.ledger.Batch()
+		if err := b.ForgetEvents(t, time.Time{}); err != nil {
+			return err
+		}
+		full := b.Full()
+		if err := b.Commit(ctx); err != nil || !full {
+			return err
+		}
+	}
+	return nil
+}
