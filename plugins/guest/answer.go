@@ -1,6 +1,9 @@
 package guest
 
-import "encoding/base64"
+import (
+	"encoding/base64"
+	"strconv"
+)
 
 // Kinds of subjects.
 const (
@@ -55,6 +58,8 @@ type Answer struct {
 	// Claims are for the policy, as input.principal.claims: JSON as ParseJSON
 	// makes it.
 	Claims map[string]any
+	// Signed are the claims as they were written, instead of Claims.
+	Signed *Object
 	// ExpiresAtMS is when the identity ends, in Unix milliseconds; 0 for never.
 	ExpiresAtMS int64
 	// CacheTTLMS is how long the host may give the same answer to the same request
@@ -93,79 +98,65 @@ func Continue(challenge, state []byte) Answer {
 	return Answer{Challenge: challenge, State: state}
 }
 
-// encode writes the answer as the host reads it. To accept nobody in particular
-// is to refuse: a token may well hold a name that is none.
-func (a Answer) encode() ([]byte, error) {
-	if a.OK && a.Challenge == nil && !a.Subject.Valid() {
-		a = Refuse("the token does not name a subject")
-	}
-	w := &writer{text: make([]byte, 0, 512)}
-	w.open()
-	w.value("ok", a.OK && a.Challenge == nil)
+// append writes the answer as the host reads it. To accept nobody in particular
+// is to refuse: a token may well hold a name that is none. After an error the text
+// is of no use.
+func (a *Answer) append(dst []byte) (_ []byte, err error) {
 	switch {
 	case a.Challenge != nil:
-		w.value("continue", base64.StdEncoding.EncodeToString(a.Challenge))
-		w.string("state", base64.StdEncoding.EncodeToString(a.State))
+		dst = append(dst, `{"ok":false,"continue":"`...)
+		dst = append(base64.StdEncoding.AppendEncode(dst, a.Challenge), '"')
+		dst = appendBytes(dst, `,"state":`, a.State)
+	case a.OK && a.Subject.Valid():
+		dst = append(dst, `{"ok":true,"subject":{"kind":"`...)
+		dst = append(append(dst, a.Subject.Kind...), '"')
+		dst = appendText(dst, `,"type":`, a.Subject.Type)
+		dst = appendText(dst, `,"id":`, a.Subject.ID)
+		dst = append(appendText(dst, `,"app":`, a.Subject.App), '}')
+		dst = appendText(dst, `,"org":`, a.Org)
+		switch {
+		case a.Signed != nil:
+			dst = append(append(dst, `,"claims":`...), a.Signed.Text()...)
+		case a.Claims != nil:
+			if dst, err = appendJSON(append(dst, `,"claims":`...), a.Claims, 1); err != nil {
+				return nil, err
+			}
+		}
+		dst = appendInt(dst, `,"expires_at_ms":`, a.ExpiresAtMS)
+		dst = appendInt(dst, `,"cache_ttl_ms":`, a.CacheTTLMS)
+		dst = appendBytes(dst, `,"data":`, a.Data)
 	case a.OK:
-		w.name("subject")
-		w.open()
-		w.string("kind", a.Subject.Kind)
-		w.string("type", a.Subject.Type)
-		w.string("id", a.Subject.ID)
-		w.string("app", a.Subject.App)
-		w.close()
-		w.string("org", a.Org)
-		if a.Claims != nil {
-			w.value("claims", a.Claims)
-		}
-		if a.ExpiresAtMS != 0 {
-			w.value("expires_at_ms", a.ExpiresAtMS)
-		}
-		if a.CacheTTLMS != 0 {
-			w.value("cache_ttl_ms", a.CacheTTLMS)
-		}
-		w.string("data", base64.StdEncoding.EncodeToString(a.Data))
+		dst = append(dst, `{"ok":false,"reason":"the token does not name a subject"`...)
 	case a.NotMine:
-		w.value("not_mine", true)
+		dst = append(dst, `{"ok":false,"not_mine":true`...)
 	default:
-		w.string("reason", a.Reason)
-		w.string("unknown_kid", a.UnknownKID)
+		dst = appendText(append(dst, `{"ok":false`...), `,"reason":`, a.Reason)
+		dst = appendText(dst, `,"unknown_kid":`, a.UnknownKID)
 	}
-	w.close()
-	return w.text, w.err
+	return append(dst, '}'), nil
 }
 
-// writer writes an object member by member.
-type writer struct {
-	text []byte
-	err  error
+// appendText writes a member unless it is empty.
+func appendText(dst []byte, name, s string) []byte {
+	if s == "" {
+		return dst
+	}
+	return appendString(append(dst, name...), s)
 }
 
-func (w *writer) open()  { w.text = append(w.text, '{') }
-func (w *writer) close() { w.text = append(w.text, '}') }
-
-func (w *writer) name(name string) {
-	if w.text[len(w.text)-1] != '{' {
-		w.text = append(w.text, ',')
+// appendInt writes a member unless it is zero.
+func appendInt(dst []byte, name string, n int64) []byte {
+	if n == 0 {
+		return dst
 	}
-	w.text = append(append(append(w.text, '"'), name...), '"', ':')
+	return strconv.AppendInt(append(dst, name...), n, 10)
 }
 
-// string writes a member unless it is empty.
-func (w *writer) string(name, s string) {
-	if s != "" {
-		w.name(name)
-		w.text = appendString(w.text, s)
+// appendBytes writes a member in base64 unless it is empty.
+func appendBytes(dst []byte, name string, b []byte) []byte {
+	if len(b) == 0 {
+		return dst
 	}
-}
-
-// value writes a member. After an error the text is of no use.
-func (w *writer) value(name string, v any) {
-	w.name(name)
-	text, err := appendJSON(w.text, v, 1)
-	if err != nil {
-		w.err = err
-		return
-	}
-	w.text = text
+	dst = append(append(dst, name...), '"')
+	return append(base64.StdEncoding.AppendEncode(dst, b), '"')
 }

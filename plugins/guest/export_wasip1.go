@@ -15,21 +15,25 @@ const maxInput = 1 << 20
 //go:wasmexport auth_abi_v1
 func abi() int32 { return minor }
 
-// alloc gives the host a buffer to write n bytes into, or 0.
+// alloc gives the host a buffer to write n bytes into, or 0. It is the same one
+// each time where that is large enough.
 //
 //go:wasmexport auth_alloc
 func alloc(n int32) int32 {
 	if n < 0 || n > maxInput {
 		return 0
 	}
-	return int32(instance.hold(make([]byte, max(n, 1)))) // #nosec G115 -- addresses are 32 bits wide
+	instance.input.grow(max(int(n), usualBuffer))
+	return instance.input.address()
 }
 
 //go:wasmexport auth_configure
 func configure(pointer, length int32) int32 {
-	input := instance.take(pointer, length)
-	defer clear(input)
-	if err := instance.plugin.Configure(input); err != nil {
+	input := instance.input.take(pointer, length)
+	err := instance.plugin.Configure(input)
+	clear(input)
+	instance.input = buffer{} // a configuration is larger than any request
+	if err != nil {
 		Log(Error, "settings refused: "+err.Error())
 		return 1
 	}
@@ -41,40 +45,44 @@ func configure(pointer, length int32) int32 {
 //
 //go:wasmexport auth_verify
 func verify(pointer, length int32) int64 {
-	input := instance.take(pointer, length)
-	defer clear(input)
-	answer, err := instance.plugin.Verify(input)
+	input := instance.input.take(pointer, length)
+	instance.output.grow(usualBuffer)
+	answer, err := instance.plugin.appendVerdict(instance.output.b[:0], input)
+	clear(input)
 	if err != nil {
 		Log(Error, "no answer: "+err.Error())
 		return 0
 	}
-	return int64(instance.hold(answer))<<32 | int64(len(answer))
+	instance.output.b = answer
+	return int64(uint32(instance.output.address()))<<32 | int64(len(answer)) // #nosec G115 -- addresses are 32 bits wide
 }
 
-// free forgets a buffer, and lets the collector have its turn: it works in
-// goroutines of its own, and an exported function returns without them.
+// free forgets an answer, and now and then lets the collector have its turn: it
+// works in goroutines of its own, and an exported function returns without them.
 //
 //go:wasmexport auth_free
 func free(pointer, length int32) {
-	clear(instance.take(pointer, length))
-	runtime.Gosched()
+	clear(instance.output.take(pointer, length))
+	if instance.calls++; instance.calls%callsPerTurn == 0 {
+		runtime.Gosched()
+	}
 }
 
-// hold keeps buffer until it is taken, and returns its address.
-func (m *module) hold(buffer []byte) uint32 {
-	address := uint32(uintptr(unsafe.Pointer(unsafe.SliceData(buffer)))) // #nosec G103 G115 -- the host reads it there
-	m.held[address] = buffer
-	return address
+const (
+	usualBuffer  = 1 << 10
+	callsPerTurn = 16
+)
+
+// address is where the host finds the buffer.
+func (b *buffer) address() int32 {
+	return int32(uintptr(unsafe.Pointer(unsafe.SliceData(b.b)))) // #nosec G103 G115 -- the host reads it there
 }
 
-// take gives up the first length bytes of the buffer at an address; nothing for
-// one that is not held or is shorter.
-func (m *module) take(pointer, length int32) []byte {
-	address := uint32(pointer) // #nosec G115 -- the same 32 bits
-	buffer := m.held[address]
-	delete(m.held, address)
-	if length < 0 || int(length) > len(buffer) {
+// take is the first length bytes of the buffer, nothing where pointer is not its
+// address or it is shorter.
+func (b *buffer) take(pointer, length int32) []byte {
+	if pointer != b.address() || length < 0 || int(length) > cap(b.b) {
 		return nil
 	}
-	return buffer[:length]
+	return b.b[:length]
 }

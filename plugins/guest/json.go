@@ -1,8 +1,9 @@
 package guest
 
 import (
-	"encoding/binary"
 	"errors"
+	"math/bits"
+	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -40,15 +41,9 @@ func (n Number) Float64() (float64, bool) {
 // UTF-8, half a surrogate pair and anything after the text are errors. It uses
 // memory in proportion to data, whose size the caller bounds.
 func ParseJSON(data []byte) (any, error) {
-	if !utf8.Valid(data) {
-		return nil, ErrSyntax
-	}
-	p := parser{data: data, text: string(data)}
-	value, err := p.value(0)
-	if err == nil {
-		err = p.end()
-	}
-	if err != nil {
+	p := parse(data)
+	value := p.value(0)
+	if err := p.end(); err != nil {
 		return nil, err
 	}
 	return value, nil
@@ -67,289 +62,413 @@ func ParseObject(data []byte) (map[string]any, error) {
 	return object, nil
 }
 
+// parser reads a text once, from its beginning. Its first error stays; everything
+// it reads afterwards is empty.
 type parser struct {
-	data []byte // the text, to be read eight bytes at a time
-	text string // a copy, which strings without escapes share
+	text string // which strings without escapes share
 	at   int
+	err  error
+	// names are those of the members met so far, of all objects that are still open.
+	names []string
+	seen  map[int]map[string]bool // those of large objects, by where they begin in names
 }
 
+func parse(data []byte) parser {
+	p := parser{text: string(data), names: make([]string, 0, 16)}
+	if !utf8.ValidString(p.text) {
+		p.fail(ErrSyntax)
+	}
+	return p
+}
+
+func (p *parser) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	p.at = len(p.text)
+}
+
+// end is the error of everything that was read, and of anything after it.
 func (p *parser) end() error {
 	if p.next(); p.at != len(p.text) {
-		return ErrSyntax
+		p.fail(ErrSyntax)
 	}
-	return nil
+	return p.err
 }
 
 // next skips white space and returns the byte it stands on, 0 at the end.
 func (p *parser) next() byte {
-	for p.at < len(p.text) {
-		switch c := p.text[p.at]; c {
-		case ' ', '\t', '\n', '\r':
-			p.at++
-		default:
+	if p.at < len(p.text) && p.text[p.at] > ' ' {
+		return p.text[p.at]
+	}
+	return p.space()
+}
+
+func (p *parser) space() byte {
+	for ; p.at < len(p.text); p.at++ {
+		if c := p.text[p.at]; c != ' ' && c != '\t' && c != '\n' && c != '\r' {
 			return c
 		}
 	}
 	return 0
 }
 
-func (p *parser) value(depth int) (any, error) {
-	switch c := p.next(); {
-	case c == '{':
-		return p.object(depth + 1)
-	case c == '[':
-		return p.array(depth + 1)
-	case c == '"':
+// value reads any value inside depth others.
+func (p *parser) value(depth int) any {
+	switch p.next() {
+	case '{':
+		object := map[string]any{}
+		mark := p.enter(depth + 1)
+		for p.member(mark) {
+			name := p.name()
+			object[name] = p.value(depth + 1)
+		}
+		return object
+	case '[':
+		array := []any{}
+		for more := p.open(depth + 1); more; more = p.more() {
+			array = append(array, p.value(depth+1))
+		}
+		return array
+	case '"':
 		return p.string()
-	case c == '-' || isDigit(c):
-		return p.number()
-	case c == 't':
-		return true, p.word("true")
-	case c == 'f':
-		return false, p.word("false")
+	case 't', 'f':
+		return p.bool()
+	case 'n':
+		p.word("null")
+		return nil
 	default:
-		return nil, p.word("null")
+		return p.number()
 	}
 }
 
-func (p *parser) word(word string) error {
+// skip passes over any value inside depth others, as strict as value.
+func (p *parser) skip(depth int) {
+	switch p.next() {
+	case '{':
+		mark := p.enter(depth + 1)
+		for p.member(mark) {
+			p.skip(depth + 1)
+		}
+	case '[':
+		for more := p.open(depth + 1); more; more = p.more() {
+			p.skip(depth + 1)
+		}
+	case '"':
+		p.string()
+	case 't', 'f':
+		p.bool()
+	case 'n':
+		p.word("null")
+	default:
+		p.number()
+	}
+}
+
+func (p *parser) bool() bool {
+	if p.next() == 't' {
+		return p.word("true")
+	}
+	p.word("false")
+	return false
+}
+
+func (p *parser) word(word string) bool {
 	if len(p.text)-p.at < len(word) || p.text[p.at:p.at+len(word)] != word {
-		return ErrSyntax
+		p.fail(ErrSyntax)
+		return false
 	}
 	p.at += len(word)
-	return nil
+	return true
 }
 
-func (p *parser) object(depth int) (any, error) {
-	object := map[string]any{}
-	err := p.members(depth, func(name string) (err error) {
-		if _, twice := object[name]; twice {
-			return ErrDuplicate
-		}
-		object[name], err = p.value(depth)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return object, nil
-}
-
-// members reads an object; read is called with each name and reads the value.
-func (p *parser) members(depth int, read func(name string) error) error {
-	if depth > MaxDepth {
-		return ErrDepth
-	}
-	p.at++ // {
-	if p.next() == '}' {
+// enter passes the brace that opens an object, which is the depth-th of those it
+// lies in. What it returns is for member.
+func (p *parser) enter(depth int) (mark int) {
+	switch {
+	case p.next() != '{':
+		p.fail(ErrSyntax)
+	case depth > MaxDepth:
+		p.fail(ErrDepth)
+	default:
 		p.at++
-		return nil
 	}
-	for {
-		if p.next() != '"' {
-			return ErrSyntax
-		}
-		name, err := p.string()
-		if err != nil {
-			return err
-		}
-		if p.next() != ':' {
-			return ErrSyntax
-		}
-		p.at++
-		if err := read(name); err != nil {
-			return err
-		}
-		if more, err := p.more('}'); !more {
-			return err
-		}
-	}
+	return len(p.names)
 }
 
-func (p *parser) array(depth int) (any, error) {
-	if depth > MaxDepth {
-		return nil, ErrDepth
+// member goes on to the next value of the object and reports whether there is one.
+// Its name is the last of names. The caller read the value before.
+func (p *parser) member(mark int) bool {
+	c := p.next()
+	switch {
+	case p.err != nil:
+		return false
+	case c == '}':
+		p.at++
+		p.names = p.names[:mark]
+		delete(p.seen, mark)
+		return false
+	case len(p.names) > mark && c == ',':
+		p.at++
+		c = p.next()
+	case len(p.names) > mark:
+		c = 0
 	}
-	array := []any{}
-	p.at++ // [
+	if c != '"' {
+		p.fail(ErrSyntax)
+		return false
+	}
+	name := p.string()
+	if p.next() != ':' {
+		p.fail(ErrSyntax)
+		return false
+	}
+	p.at++
+	if p.twice(mark, name) {
+		p.fail(ErrDuplicate)
+		return false
+	}
+	p.names = append(p.names, name)
+	return true
+}
+
+// manyMembers is from when on a set is quicker than a look at each name.
+const manyMembers = 32
+
+// twice reports whether the object that begins at mark has the member already.
+func (p *parser) twice(mark int, name string) bool {
+	if len(p.names)-mark < manyMembers {
+		return slices.Contains(p.names[mark:], name)
+	}
+	seen := p.seen[mark]
+	if seen == nil {
+		seen = map[string]bool{}
+		for _, earlier := range p.names[mark:] {
+			seen[earlier] = true
+		}
+		if p.seen == nil {
+			p.seen = map[int]map[string]bool{}
+		}
+		p.seen[mark] = seen
+	}
+	before := seen[name]
+	seen[name] = true
+	return before
+}
+
+// open passes the bracket that opens an array, and reports whether an element
+// follows.
+func (p *parser) open(depth int) bool {
+	if depth > MaxDepth {
+		p.fail(ErrDepth)
+		return false
+	}
+	p.at++
 	if p.next() == ']' {
 		p.at++
-		return array, nil
+		return false
 	}
-	for {
-		value, err := p.value(depth)
-		if err != nil {
-			return nil, err
-		}
-		array = append(array, value)
-		if more, err := p.more(']'); !more {
-			return array, err
-		}
-	}
+	return p.err == nil
 }
 
-// more passes the comma before another member, or the end.
-func (p *parser) more(end byte) (bool, error) {
-	switch p.next() {
-	case ',':
-		p.at++
-		return true, nil
-	case end:
-		p.at++
-		return false, nil
-	default:
-		return false, ErrSyntax
+// more passes the comma before another element, or the end of the array.
+func (p *parser) more() bool {
+	c := p.next()
+	if p.err == nil && c != ',' && c != ']' {
+		p.fail(ErrSyntax)
 	}
+	if p.err != nil {
+		return false
+	}
+	p.at++
+	return c == ','
 }
 
-func (p *parser) number() (any, error) {
+// number reads one; anything that no value begins with is none.
+func (p *parser) number() Number {
 	start := p.at
-	if p.at < len(p.text) && p.text[p.at] == '-' {
+	if p.is('-') {
 		p.at++
 	}
-	zero := p.at < len(p.text) && p.text[p.at] == '0'
-	if n := p.digits(); n == 0 || zero && n > 1 {
-		return nil, ErrSyntax
-	}
-	if p.at < len(p.text) && p.text[p.at] == '.' {
+	zero := p.is('0')
+	n := p.digits()
+	good := n == 1 || n > 1 && !zero
+	if p.is('.') {
 		p.at++
-		if p.digits() == 0 {
-			return nil, ErrSyntax
-		}
+		good = p.digits() > 0 && good
 	}
-	if p.at < len(p.text) && (p.text[p.at] == 'e' || p.text[p.at] == 'E') {
+	if p.is('e') || p.is('E') {
 		p.at++
-		if p.at < len(p.text) && (p.text[p.at] == '+' || p.text[p.at] == '-') {
+		if p.is('+') || p.is('-') {
 			p.at++
 		}
-		if p.digits() == 0 {
-			return nil, ErrSyntax
-		}
+		good = p.digits() > 0 && good
 	}
-	return Number(p.text[start:p.at]), nil
+	if !good {
+		p.fail(ErrSyntax)
+		return ""
+	}
+	return Number(p.text[start:p.at])
 }
 
-func (p *parser) digits() int {
-	start := p.at
-	for p.at < len(p.text) && isDigit(p.text[p.at]) {
-		p.at++
-	}
-	return p.at - start
+func (p *parser) is(c byte) bool { return p.at < len(p.text) && p.text[p.at] == c }
+
+func (p *parser) digits() (n int) {
+	n = digits(p.text[p.at:])
+	p.at += n
+	return n
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// string reads a string. One without escapes shares the text's memory.
-func (p *parser) string() (string, error) {
-	p.at++ // the opening quote
-	start := p.at
-	for p.at += plain(p.data[p.at:]); p.at < len(p.text); p.at++ {
-		switch c := p.text[p.at]; {
-		case c == '"':
-			p.at++
-			return p.text[start : p.at-1], nil
-		case c == '\\':
-			return p.escaped([]byte(p.text[start:p.at]))
-		case c < ' ':
-			return "", ErrSyntax
+// string reads a string, on whose opening quote it stands. One without escapes
+// shares the text's memory.
+func (p *parser) string() string {
+	text, start := p.text, p.at+1
+	at := start
+	for {
+		marked := special(word(text, at))
+		if marked == 0 {
+			at += 8
+			continue
 		}
+		at += bits.TrailingZeros64(marked) / 8
+		c := byte(0)
+		if at < len(text) {
+			c = text[at]
+		}
+		switch {
+		case c == '"':
+			p.at = at + 1
+			return text[start:at]
+		case c == '\\':
+			p.at = at
+			return p.escaped([]byte(text[start:at]))
+		case c < ' ':
+			p.fail(ErrSyntax)
+			return ""
+		}
+		at++ // of a letter beyond ASCII
 	}
-	return "", ErrSyntax
 }
 
-// plain is how many bytes at the beginning of b are ASCII that a string holds as
-// it is, rounded down to a multiple of eight. A loop's turns are what costs most
-// in a guest, for the host can stop it at each of them.
-func plain(b []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
+// Text is looked at eight bytes at a time: a loop's turns are what costs most in a
+// guest, for the host can stop it at each of them.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+)
+
+// word is the eight bytes of s from n on, with zeros where it ends.
+func word(s string, n int) uint64 {
+	if len(s)-n < 8 {
+		return tail(s, n)
+	}
+	b := s[n : n+8] // the compiler makes one load of it
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+func tail(s string, n int) (w uint64) {
+	for i := len(s) - 1; i >= n; i-- {
+		w = w<<8 | uint64(s[i])
+	}
+	return w
+}
+
+// special marks, by their high bits, the bytes of w that are not ASCII which a
+// string holds as it is. One too many can only be behind one that is marked rightly.
+func special(w uint64) uint64 {
+	const quotes, backslashes, spaces = ones * '"', ones * '\\', ones * ' '
+	return (((w-spaces)|((w^quotes)-ones)|((w^backslashes)-ones))&^w | w) & highs
+}
+
+// plain is how many bytes at the beginning of s are not special.
+func plain(s string) int {
 	for n := 0; ; n += 8 {
-		if len(b)-n < 8 {
-			return n
+		if marked := special(word(s, n)); marked != 0 {
+			return n + bits.TrailingZeros64(marked)/8
 		}
-		w := binary.LittleEndian.Uint64(b[n:])
-		// The high bit of each byte that is below ' ', or zero after the exclusive or.
-		// A borrow can only mark a byte too many, after one that is marked rightly.
-		control := (w - ones*' ') &^ w
-		quote := w ^ ones*'"'
-		backslash := w ^ ones*'\\'
-		if (control|(quote-ones)&^quote|(backslash-ones)&^backslash|w)&highs != 0 {
-			return n
+	}
+}
+
+// digits is how many bytes at the beginning of s are digits.
+func digits(s string) int {
+	for n := 0; ; n += 8 {
+		w := word(s, n)
+		// As above, for bytes below '0' and, by a carry into the high bit, above '9'.
+		if marked := ((w-ones*'0')&^w | (w + ones*(0x7f-'9')) | w) & highs; marked != 0 {
+			return n + bits.TrailingZeros64(marked)/8
 		}
 	}
 }
 
 // escaped reads the rest of a string from its first escape on.
-func (p *parser) escaped(read []byte) (string, error) {
+func (p *parser) escaped(read []byte) string {
 	for p.at < len(p.text) {
 		c := p.text[p.at]
 		p.at++
 		switch {
 		case c == '"':
-			return string(read), nil
+			return string(read)
 		case c < ' ':
-			return "", ErrSyntax
+			p.fail(ErrSyntax)
 		case c != '\\':
 			read = append(read, c)
 		default:
-			r, err := p.escape()
-			if err != nil {
-				return "", err
-			}
-			read = utf8.AppendRune(read, r)
+			read = utf8.AppendRune(read, p.escape())
 		}
 	}
-	return "", ErrSyntax
+	p.fail(ErrSyntax)
+	return ""
 }
 
 // escape reads what follows a backslash.
-func (p *parser) escape() (rune, error) {
-	if p.at == len(p.text) {
-		return 0, ErrSyntax
+func (p *parser) escape() rune {
+	var c byte
+	if p.at < len(p.text) {
+		c = p.text[p.at]
+		p.at++
 	}
-	c := p.text[p.at]
-	p.at++
 	switch c {
 	case '"', '\\', '/':
-		return rune(c), nil
+		return rune(c)
 	case 'b':
-		return '\b', nil
+		return '\b'
 	case 'f':
-		return '\f', nil
+		return '\f'
 	case 'n':
-		return '\n', nil
+		return '\n'
 	case 'r':
-		return '\r', nil
+		return '\r'
 	case 't':
-		return '\t', nil
+		return '\t'
 	case 'u':
 		return p.codeUnits()
 	default:
-		return 0, ErrSyntax
+		p.fail(ErrSyntax)
+		return 0
 	}
 }
 
 // codeUnits reads the digits of \u, and the second half of a surrogate pair.
-func (p *parser) codeUnits() (rune, error) {
-	first, err := p.hex()
-	if err != nil || !utf16.IsSurrogate(first) {
-		return first, err
+func (p *parser) codeUnits() rune {
+	first := p.hex()
+	if !utf16.IsSurrogate(first) {
+		return first
 	}
-	if err := p.word(`\u`); err != nil {
-		return 0, err
+	p.word(`\u`)
+	r := utf16.DecodeRune(first, p.hex())
+	if r == utf8.RuneError {
+		p.fail(ErrSyntax)
 	}
-	second, err := p.hex()
-	if err != nil {
-		return 0, err
-	}
-	if r := utf16.DecodeRune(first, second); r != utf8.RuneError {
-		return r, nil
-	}
-	return 0, ErrSyntax
+	return r
 }
 
-func (p *parser) hex() (rune, error) {
+func (p *parser) hex() rune {
 	if len(p.text)-p.at < 4 {
-		return 0, ErrSyntax
+		p.fail(ErrSyntax)
+		return 0
 	}
 	var r rune
 	for _, c := range []byte(p.text[p.at : p.at+4]) {
@@ -359,9 +478,10 @@ func (p *parser) hex() (rune, error) {
 		case 'a' <= c|0x20 && c|0x20 <= 'f':
 			r = r<<4 | rune(c|0x20-'a'+10)
 		default:
-			return 0, ErrSyntax
+			p.fail(ErrSyntax)
+			return 0
 		}
 	}
 	p.at += 4
-	return r, nil
+	return r
 }

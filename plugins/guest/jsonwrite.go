@@ -29,7 +29,7 @@ func appendJSON(dst []byte, value any, depth int) ([]byte, error) {
 		return appendString(dst, v), nil
 	case Number:
 		p := parser{text: string(v)}
-		if _, err := p.number(); err != nil || p.at != len(p.text) {
+		if p.number(); p.err != nil || p.at != len(p.text) {
 			return nil, errValue
 		}
 		return append(dst, v...), nil
@@ -81,11 +81,8 @@ func appendObject(dst []byte, object map[string]any, depth int) (_ []byte, err e
 // always be read.
 func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	start := len(dst)
-	dst = append(dst, s...)
-	easy := plain(dst[start:])
-	dst = dst[:start+easy]
+	easy := plain(s)
+	dst = append(append(dst, '"'), s[:easy]...)
 	for _, r := range s[easy:] {
 		switch {
 		case r == '"' || r == '\\':

@@ -52,6 +52,11 @@ func (p *Plugin) use(config *Config) error {
 // Verify answers the JSON of auth_verify. An error is no answer, and refuses. A
 // plugin that was handed no settings gets empty ones first.
 func (p *Plugin) Verify(request []byte) (answer []byte, err error) {
+	return p.appendVerdict(nil, request)
+}
+
+// appendVerdict is Verify, and writes the answer behind dst.
+func (p *Plugin) appendVerdict(dst, request []byte) (answer []byte, err error) {
 	defer recovered(&err)
 	read, err := parseRequest(request)
 	if err != nil {
@@ -63,11 +68,7 @@ func (p *Plugin) Verify(request []byte) (answer []byte, err error) {
 		}
 	}
 	verdict := p.verify(read)
-	answer, err = verdict.encode()
-	if err != nil {
-		return nil, err
-	}
-	return answer, nil
+	return verdict.append(dst)
 }
 
 // recovered turns a panic into an error without its value, which may quote a

@@ -1,10 +1,6 @@
 package guest
 
-import (
-	"errors"
-	"slices"
-	"unicode/utf8"
-)
+import "errors"
 
 // Request is what one client presented. Nothing in it is verified but the
 // organisation and the peer's address.
@@ -57,176 +53,143 @@ var errRequest = errors.New("the request is not one of auth_abi v1")
 // may add. It reads member by member, without a map between: every client waits
 // for it.
 func parseRequest(data []byte) (*Request, error) {
-	if !utf8.Valid(data) {
-		return nil, ErrSyntax
-	}
-	p := &parser{data: data, text: string(data)}
-	r := &Request{Token: []byte{}}
-	var v int64
-	err := p.nested(0, func(name string) error {
-		switch name {
+	p, r := parse(data), &Request{Token: []byte{}}
+	v := int64(0)
+	mark := p.enter(1)
+	for p.member(mark) {
+		switch p.name() {
 		case "v":
-			return p.readInt(&v)
+			v = p.readInt()
 		case "org":
-			return p.readString(&r.Org)
+			r.Org = p.readString()
 		case "username":
-			return p.readString(&r.Username)
+			r.Username = p.readString()
 		case "client_id":
-			return p.readString(&r.ClientID)
+			r.ClientID = p.readString()
 		case "token":
-			return p.readBytes(&r.Token)
+			r.Token = p.readBytes()
 		case "now_ms":
-			return p.readInt(&r.NowMS)
+			r.NowMS = p.readInt()
 		case "state":
-			return p.readBytes(&r.State)
+			r.State = p.readBytes()
 		case "peer":
-			return p.readPeer(&r.Peer)
+			p.readPeer(&r.Peer)
 		case "auth":
-			return p.readAuth(r)
+			r.Auth = p.readAuth()
 		default:
-			return p.skip(1)
+			p.skip(1)
 		}
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case v != version || r.NowMS < 1:
-		return nil, errRequest
 	}
 	if err := p.end(); err != nil {
 		return nil, err
 	}
+	if v != version || r.NowMS < 1 {
+		return nil, errRequest
+	}
 	return r, nil
 }
 
-func (p *parser) readPeer(peer *Peer) error {
-	return p.nested(1, func(name string) error {
-		switch name {
+func (p *parser) readPeer(peer *Peer) {
+	mark := p.enter(2)
+	for p.member(mark) {
+		switch p.name() {
 		case "address":
-			return p.readString(&peer.Address)
+			peer.Address = p.readString()
 		case "tls":
-			peer.TLS = &TLS{}
-			return p.readTLS(peer.TLS)
+			peer.TLS = p.readTLS()
 		default:
-			return p.skip(2)
+			p.skip(2)
 		}
-	})
+	}
 }
 
-func (p *parser) readTLS(tls *TLS) error {
-	return p.nested(2, func(name string) error {
-		switch name {
+func (p *parser) readTLS() *TLS {
+	tls := &TLS{}
+	mark := p.enter(3)
+	for p.member(mark) {
+		switch p.name() {
 		case "version":
-			return p.readString(&tls.Version)
+			tls.Version = p.readString()
 		case "sni":
-			return p.readString(&tls.SNI)
+			tls.SNI = p.readString()
 		case "cert":
-			tls.Cert = &Certificate{}
-			return p.readCertificate(tls.Cert)
+			tls.Cert = p.readCertificate()
 		default:
-			return p.skip(3)
+			p.skip(3)
 		}
-	})
+	}
+	return tls
 }
 
-func (p *parser) readCertificate(cert *Certificate) error {
-	return p.nested(3, func(name string) error {
-		switch name {
+func (p *parser) readCertificate() *Certificate {
+	cert := &Certificate{}
+	mark := p.enter(4)
+	for p.member(mark) {
+		switch p.name() {
 		case "subject":
-			return p.readString(&cert.Subject)
+			cert.Subject = p.readString()
 		case "sha256":
-			return p.readString(&cert.SHA256)
+			cert.SHA256 = p.readString()
 		case "san":
-			return p.readStrings(&cert.SAN)
+			cert.SAN = p.readStrings()
 		default:
-			return p.skip(4)
+			p.skip(4)
 		}
-	})
+	}
+	return cert
 }
 
-func (p *parser) readAuth(r *Request) error {
-	r.Auth = &Auth{Data: []byte{}}
-	return p.nested(1, func(name string) error {
-		switch name {
+func (p *parser) readAuth() *Auth {
+	auth := &Auth{Data: []byte{}}
+	mark := p.enter(2)
+	for p.member(mark) {
+		switch p.name() {
 		case "method":
-			return p.readString(&r.Auth.Method)
+			auth.Method = p.readString()
 		case "data":
-			return p.readBytes(&r.Auth.Data)
+			auth.Data = p.readBytes()
 		default:
-			return p.skip(2)
+			p.skip(2)
 		}
-	})
-}
-
-// nested reads a value that has to be an object and lies inside depth others.
-// The host names no member twice, and a name that comes twice is refused.
-func (p *parser) nested(depth int, read func(name string) error) error {
-	if p.next() != '{' {
-		return errRequest
 	}
-	var names []string
-	return p.members(depth+1, func(name string) error {
-		if slices.Contains(names, name) {
-			return ErrDuplicate
-		}
-		names = append(names, name)
-		return read(name)
-	})
+	return auth
 }
 
-func (p *parser) skip(depth int) error {
-	_, err := p.value(depth)
-	return err
-}
+// name is that of the member at hand.
+func (p *parser) name() string { return p.names[len(p.names)-1] }
 
-func (p *parser) readString(to *string) (err error) {
+func (p *parser) readString() string {
 	if p.next() != '"' {
-		return errRequest
+		p.fail(errRequest)
+		return ""
 	}
-	*to, err = p.string()
-	return err
+	return p.string()
 }
 
-func (p *parser) readStrings(to *[]string) error {
-	value, err := p.value(MaxDepth - 1)
-	if err != nil {
-		return err
+func (p *parser) readStrings() (list []string) {
+	if p.next() != '[' {
+		p.fail(errRequest)
+		return nil
 	}
-	list, ok := value.([]any)
-	for _, v := range list {
-		s, isString := v.(string)
-		*to = append(*to, s)
-		ok = ok && isString
+	for more := p.open(MaxDepth); more; more = p.more() {
+		list = append(list, p.readString())
 	}
+	return list
+}
+
+func (p *parser) readInt() int64 {
+	p.next()
+	i, ok := p.number().Int64()
 	if !ok {
-		return errRequest
+		p.fail(errRequest)
 	}
-	return nil
+	return i
 }
 
-func (p *parser) readInt(to *int64) error {
-	value, err := p.value(MaxDepth)
+func (p *parser) readBytes() []byte {
+	data, err := decodeBase64(p.readString())
 	if err != nil {
-		return err
+		p.fail(errRequest)
 	}
-	number, _ := value.(Number)
-	i, ok := number.Int64()
-	if !ok {
-		return errRequest
-	}
-	*to = i
-	return nil
-}
-
-func (p *parser) readBytes(to *[]byte) error {
-	var text string
-	if err := p.readString(&text); err != nil {
-		return err
-	}
-	data, err := decodeBase64(text)
-	if err != nil {
-		return errRequest
-	}
-	*to = data
-	return nil
+	return data
 }

@@ -4,13 +4,23 @@ package guest
 // Wasm module's exports are functions without a receiver, so it is here or
 // nowhere. The pointer is immutable: the host initialises a module before it
 // calls an export, and calls one export at a time.
-var instance = &module{held: map[uint32][]byte{}}
+var instance = &module{}
 
 type module struct {
-	plugin *Plugin
-	// held keeps from the collector what only the host points to, by address. It
-	// does not move: Go's collector moves nothing on the heap.
-	held map[uint32][]byte
+	plugin        *Plugin
+	input, output buffer // the answer is in output until the host frees it
+	calls         uint
+}
+
+// buffer is memory that the host reads or writes. It stays where it is: Go's
+// collector moves nothing on the heap.
+type buffer struct{ b []byte }
+
+// grow makes room for n bytes.
+func (b *buffer) grow(n int) {
+	if cap(b.b) < n {
+		b.b = make([]byte, n)
+	}
 }
 
 // Serve makes configure the plugin of this module:

@@ -19,7 +19,7 @@ type token struct {
 	keyID     string
 	hasKeyID  bool
 	signed    []byte // what the signature is over
-	payload   []byte // base64url; not read before the signature holds
+	payload   string // base64url; not read before the signature holds
 	signature []byte
 }
 
@@ -30,22 +30,17 @@ type refusal string
 // what somebody means for a JWT.
 type compact struct {
 	text                       []byte
-	header, payload, signature []byte
+	header, payload, signature string
 }
 
 // split finds the parts; false for a text of another form.
 func split(text []byte) (compact, bool) {
-	header, rest, _ := cutDot(text)
-	payload, signature, ok := cutDot(rest)
-	_, _, more := cutDot(signature)
-	return compact{text, header, payload, signature}, ok && !more && bytes.HasPrefix(header, []byte("ey"))
-}
-
-func cutDot(text []byte) (before, after []byte, ok bool) {
-	if at := bytes.IndexByte(text, '.'); at >= 0 {
-		return text[:at], text[at+1:], true
+	if !bytes.HasPrefix(text, []byte("ey")) {
+		return compact{}, false
 	}
-	return text, nil, false
+	header, rest, _ := strings.Cut(string(text), ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	return compact{text, header, payload, signature}, ok && strings.IndexByte(signature, '.') < 0
 }
 
 // parse reads the header; the refusal is empty if it could.
@@ -65,31 +60,31 @@ func (c *compact) parse() (token, refusal) {
 		return token{}, why
 	}
 	var err error
-	if t.signature, err = guest.DecodeBase64URL(string(c.signature)); err != nil {
+	if t.signature, err = guest.DecodeBase64URL(c.signature); err != nil {
 		return token{}, "the token's signature is not base64url"
 	}
 	return t, ""
 }
 
-func (t *token) readHeader(header map[string]any) refusal {
+func (t *token) readHeader(header *guest.Object) refusal {
 	var ok bool
-	if t.algorithm, ok = header["alg"].(string); !ok {
+	if t.algorithm, ok = header.String("alg"); !ok {
 		return "the token's header names no algorithm"
 	}
-	if kid, present := header["kid"]; present {
-		if t.keyID, t.hasKeyID = kid.(string); !t.hasKeyID {
+	if header.Has("kid") {
+		if t.keyID, t.hasKeyID = header.String("kid"); !t.hasKeyID {
 			return "the token's key ID is not text"
 		}
 	}
 	// An extension that its issuer calls critical is one that this plugin would
 	// have to understand [RFC 7515 4.1.11].
-	if _, present := header["crit"]; present {
+	if header.Has("crit") {
 		return "the token's header has critical extensions"
 	}
-	if kind, present := header["typ"]; present && !isAccessToken(kind) {
+	if header.Has("typ") && !isAccessToken(header.String("typ")) {
 		return "the token is of another type"
 	}
-	if _, present := header["cty"]; present {
+	if header.Has("cty") {
 		return "the token holds another token"
 	}
 	return ""
@@ -97,23 +92,25 @@ func (t *token) readHeader(header map[string]any) refusal {
 
 // isAccessToken reports whether typ is that of a JWT in general, or of an access
 // token [RFC 9068]. Other types are made for other readers [RFC 8725 3.11].
-func isAccessToken(kind any) bool {
-	name, _ := kind.(string)
-	switch strings.TrimPrefix(strings.ToLower(name), "application/") {
+func isAccessToken(kind string, ok bool) bool {
+	if kind == "JWT" {
+		return true // what nearly everybody writes
+	}
+	switch strings.TrimPrefix(strings.ToLower(kind), "application/") {
 	case "jwt", "at+jwt":
-		return true
+		return ok
 	default:
 		return false
 	}
 }
 
 // decodeObject reads one part of a token; what is what errors call it.
-func decodeObject(what string, text []byte) (map[string]any, refusal) {
-	data, err := guest.DecodeBase64URL(string(text))
+func decodeObject(what, text string) (*guest.Object, refusal) {
+	data, err := guest.DecodeBase64URL(text)
 	if err != nil {
 		return nil, refusal("the token's " + what + " is not base64url")
 	}
-	object, err := guest.ParseObject(data)
+	object, err := guest.ReadObject(data)
 	switch err {
 	case nil:
 		return object, ""

@@ -82,19 +82,17 @@ func (v *verifier) choose(t *token, a algorithm) (*key, guest.Answer) {
 const maxKeyID = 256
 
 // addressed checks who made the token, and for whom.
-func (v *verifier) addressed(claims map[string]any) refusal {
-	if v.issuer != "" && claims["iss"] != any(v.issuer) {
-		return "the token has another issuer"
+func (v *verifier) addressed(claims *guest.Object) refusal {
+	if v.issuer != "" {
+		if issuer, ok := claims.String("iss"); !ok || issuer != v.issuer {
+			return "the token has another issuer"
+		}
 	}
 	if v.anyAudience {
 		return ""
 	}
-	list, _ := claims["aud"].([]any)
-	if one, ok := claims["aud"].(string); ok {
-		list = []any{one}
-	}
-	for _, audience := range list {
-		if name, ok := audience.(string); ok && slices.Contains(v.audiences, name) {
+	for _, audience := range claims.Strings("aud") {
+		if slices.Contains(v.audiences, audience) {
 			return ""
 		}
 	}
@@ -103,11 +101,11 @@ func (v *verifier) addressed(claims map[string]any) refusal {
 
 // current checks the times, and returns when the identity ends. A clock may be
 // wrong by the skew, to either side.
-func (v *verifier) current(claims map[string]any, nowMS int64) (endMS int64, _ refusal) {
-	if _, present := claims["exp"]; !present {
+func (v *verifier) current(claims *guest.Object, nowMS int64) (endMS int64, _ refusal) {
+	if !claims.Has("exp") {
 		return 0, "the token has no end"
 	}
-	exp, ok := milliseconds(claims["exp"])
+	exp, ok := milliseconds(claims.Number("exp"))
 	if !ok {
 		return 0, "the token's end is no time"
 	}
@@ -118,12 +116,11 @@ func (v *verifier) current(claims map[string]any, nowMS int64) (endMS int64, _ r
 	if v.maxLifetimeMS > 0 && exp-nowMS > v.maxLifetimeMS+v.skewMS {
 		return 0, "the token is valid for too long"
 	}
-	for _, name := range []string{"nbf", "iat"} {
-		value, present := claims[name]
-		if !present {
+	for _, name := range [...]string{"nbf", "iat"} {
+		if !claims.Has(name) {
 			continue
 		}
-		start, ok := milliseconds(value)
+		start, ok := milliseconds(claims.Number(name))
 		if !ok {
 			return 0, "the token's beginning is no time"
 		}
@@ -139,28 +136,33 @@ const lastSecond = 253402300799
 
 // milliseconds reads a NumericDate [RFC 7519 2]: seconds since 1970, perhaps with
 // a fraction.
-func milliseconds(value any) (int64, bool) {
-	number, _ := value.(guest.Number)
-	seconds, ok := number.Float64()
-	if !ok || seconds < 0 || seconds > lastSecond {
+func milliseconds(number guest.Number, ok bool) (int64, bool) {
+	if whole, isWhole := number.Int64(); ok && isWhole { // as nearly everybody writes it
+		return whole * 1000, whole >= 0 && whole <= lastSecond
+	}
+	seconds, inRange := number.Float64()
+	if !ok || !inRange || seconds < 0 || seconds > lastSecond {
 		return 0, false
 	}
 	return int64(math.Floor(seconds * 1000)), true
 }
 
 // identify makes the principal that the settings describe.
-func (v *verifier) identify(claims map[string]any, endMS int64) guest.Answer {
-	answer := guest.Answer{OK: true, ExpiresAtMS: endMS, CacheTTLMS: v.rememberMS, Claims: v.shown(claims)}
-	for _, part := range []struct {
+func (v *verifier) identify(claims *guest.Object, endMS int64) guest.Answer {
+	answer := guest.Answer{OK: true, ExpiresAtMS: endMS, CacheTTLMS: v.rememberMS, Signed: claims}
+	if v.withholdsClaims {
+		answer.Signed = claims.Pick(v.claims...)
+	}
+	for _, part := range [...]struct {
 		name string
-		from source
+		from *source
 		to   *string
 	}{
-		{"kind", v.kind, &answer.Subject.Kind},
-		{"type", v.typ, &answer.Subject.Type},
-		{"id", v.id, &answer.Subject.ID},
-		{"app", v.app, &answer.Subject.App},
-		{"org", v.org, &answer.Org},
+		{"kind", &v.kind, &answer.Subject.Kind},
+		{"type", &v.typ, &answer.Subject.Type},
+		{"id", &v.id, &answer.Subject.ID},
+		{"app", &v.app, &answer.Subject.App},
+		{"org", &v.org, &answer.Org},
 	} {
 		text, ok := part.from.read(claims)
 		if !ok {
@@ -171,29 +173,17 @@ func (v *verifier) identify(claims map[string]any, endMS int64) guest.Answer {
 	return answer
 }
 
-func (s source) read(claims map[string]any) (string, bool) {
+func (s *source) read(claims *guest.Object) (string, bool) {
 	if len(s.claim) == 0 {
 		return s.text, true
 	}
-	var value any = claims
-	for _, name := range s.claim {
-		object, _ := value.(map[string]any)
-		value = object[name]
-	}
-	text, _ := value.(string)
-	return text, text != ""
-}
-
-// shown are the claims that the policy sees.
-func (v *verifier) shown(claims map[string]any) map[string]any {
-	if !v.withholdsClaims {
-		return claims
-	}
-	shown := map[string]any{}
-	for _, name := range v.claims {
-		if value, present := claims[name]; present {
-			shown[name] = value
+	last := len(s.claim) - 1
+	for _, name := range s.claim[:last] {
+		var ok bool
+		if claims, ok = claims.Object(name); !ok {
+			return "", false
 		}
 	}
-	return shown
+	text, _ := claims.String(s.claim[last])
+	return text, text != ""
 }

@@ -60,9 +60,9 @@ type request struct {
 	ClientID string       `json:"client_id,omitempty"`
 	Token    *octets      `json:"token,omitempty"`
 	Peer     peer         `json:"peer"`
-	NowMS    int64        `json:"now_ms"`
 	Auth     *requestAuth `json:"auth,omitempty"`
 	State    octets       `json:"state,omitempty"`
+	NowMS    int64        `json:"now_ms"`
 }
 
 type peer struct {
@@ -125,10 +125,4 @@ type octets []byte
 // MarshalText encodes.
 func (o octets) MarshalText() ([]byte, error) {
 	return base64.StdEncoding.AppendEncode(nil, o), nil
-}
-
-// UnmarshalText decodes strictly.
-func (o *octets) UnmarshalText(text []byte) (err error) {
-	*o, err = base64.StdEncoding.Strict().AppendDecode(nil, text)
-	return err
 }

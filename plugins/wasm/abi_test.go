@@ -140,7 +140,7 @@ func TestDocumentLimits(t *testing.T) {
 		fmt.Sprintf("| %d ms |", l.Deadline.Milliseconds()),
 		fmt.Sprintf("| %d s |", int(l.StartDeadline/time.Second)),
 		fmt.Sprintf("| %d MiB |\n| module", l.MemoryBytes>>20),
-		fmt.Sprintf("| %d MiB, of which one function %d MiB |", l.ModuleBytes>>20, functionBytes>>20),
+		fmt.Sprintf("| %d MiB, of which one function %d KiB |", l.ModuleBytes>>20, functionBytes>>10),
 		fmt.Sprintf("a length over %d bytes", operandBytes),
 		fmt.Sprintf("at most %d bytes. A member that has nothing", l.InputBytes),
 		fmt.Sprintf("at most %d bytes, at most %d levels deep", l.OutputBytes, depthMost),

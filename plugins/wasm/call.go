@@ -6,24 +6,108 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"golang.org/x/time/rate"
+
+	"github.com/cordon-mq/cordon/policy"
 )
 
-// call is what host functions know about the call of a guest they serve. It
-// travels in the context.
+// call is one request on its way through a guest, and what host functions know
+// of it. It is used again for another one, when nobody can come back to it.
 type call struct {
 	clock  int64 // nanoseconds since 1970, as the guest sees it
 	log    *pluginLog
 	secret []byte // never in a log line or reason
+	frame  frame  // of the host function that runs
+	turn   turn
+
+	plugin   *plugin
+	org      policy.OrgID
+	body     []byte    // the request; the buffer is the call's own
+	instance *instance // nil: whichever there is, or a new one
+	outcome
+	state   atomic.Int32  // who is done with it first
+	started chan struct{} // closed when a new instance has started; nil with an old one
+	done    chan struct{} // gets one when the outcome is there
+	limit   *time.Timer
 }
+
+// outcome is what a guest said.
+type outcome struct {
+	answer string
+	none   bool // it reports an internal error instead
+	err    error
+}
+
+// calls are those that nobody uses at the moment.
+type calls struct{ pool sync.Pool }
+
+func (c *calls) take() *call {
+	if used, ok := c.pool.Get().(*call); ok {
+		return used
+	}
+	limit := time.NewTimer(time.Hour)
+	limit.Stop()
+	return &call{done: make(chan struct{}, 1), limit: limit}
+}
+
+// put takes a call back of which no goroutine knows. Nothing of the request stays
+// in it.
+func (c *calls) put(used *call) {
+	clear(used.body)
+	body := used.body[:0]
+	if cap(body) > requestUsual {
+		body = nil
+	}
+	*used = call{body: body, done: used.done, limit: used.limit}
+	c.pool.Put(used)
+}
+
+// reuse makes an answered call ready to run once more.
+func (c *call) reuse() {
+	c.instance, c.started, c.outcome, c.turn = nil, nil, outcome{}, turn{}
+	c.state.Store(callRuns)
+}
+
+// requestUsual is the longest request whose buffer is kept.
+const requestUsual = 8 << 10
 
 type callKey struct{}
 
-func withCall(ctx context.Context, c *call) context.Context {
-	return context.WithValue(ctx, callKey{}, c)
+// callContext is the context of a call until its deadline. Nothing waits for its
+// end, which whoever asks finds by looking at the clock.
+type callContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	call     *call
+	deadline time.Time
+}
+
+func (c *call) until(deadline time.Time) *callContext {
+	return &callContext{context.Background(), c, deadline}
+}
+
+// Deadline implements [context.Context].
+func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// Err implements [context.Context].
+func (c *callContext) Err() error {
+	if time.Now().Before(c.deadline) {
+		return nil
+	}
+	return context.DeadlineExceeded
+}
+
+// Value implements [context.Context].
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return c.call
+	}
+	return nil
 }
 
 // callOf is nil outside of a call.
@@ -63,6 +147,9 @@ func (c *call) write(ctx context.Context, level slog.Level, text []byte) {
 // clean makes text fit for a log: valid, one line of at most most bytes, without
 // the credential. It is cut last, or a piece of the credential could stay.
 func (c *call) clean(text []byte, most int) string {
+	if len(text) == 0 {
+		return ""
+	}
 	if len(c.secret) >= 4 {
 		text = bytes.ReplaceAll(text, c.secret, []byte("[redacted]"))
 		encoded := base64.StdEncoding.AppendEncode(nil, c.secret)

@@ -5,23 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 var errCompile = errors.New("takes too long to compile")
 
 // machine is a module as machine code, in a runtime of its own: modules of one
-// runtime could name one another.
+// runtime could name one another. Versions of a plugin whose module is the same share
+// it.
 type machine struct {
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
+	users    atomic.Int32
 }
 
-// release closes the code, when no instance is left.
+// release closes the code, when the last version that uses it has no instance left.
 func (m *machine) release() {
+	if m.users.Add(-1) > 0 {
+		return
+	}
 	ctx := context.Background()
 	if m.compiled != nil {
 		_ = m.compiled.Close(ctx)
@@ -31,45 +37,34 @@ func (m *machine) release() {
 	}
 }
 
-// compile makes machine code of p's module. A compilation cannot be stopped: one
-// that takes too long goes on by itself, and what it makes is thrown away. The
-// bounds of module.go see to it that it ends.
-func (h *Host) compile(ctx context.Context, p *plugin) error {
+// compile makes machine code of p's module, or takes that of before, whose module is
+// the same. Modules are compiled one at a time: whoever calls it holds the lock of
+// scanning, or has a Host to itself.
+func (h *Host) compile(ctx context.Context, p, before *plugin) error {
+	defer func() { p.source.binary = nil }() // it is long
+	if before != nil && before.source.module == p.source.module && before.limits.checkPages() == p.limits.checkPages() {
+		p.module, p.machine = before.module, before.machine
+		p.machine.users.Add(1)
+		return nil
+	}
 	binary, err := p.module.rewrite(p.limits)
 	if err != nil {
 		return err
 	}
-	p.module.sections, p.source.binary = nil, nil // they hold on to the file
-	type outcome struct {
-		machine
-		err error
-	}
-	done, gone := make(chan outcome), make(chan struct{})
-	go func() {
-		m, err := h.translate(ctx, p, binary)
-		select {
-		case done <- outcome{m, err}:
-		case <-gone:
-			m.release()
-			h.abandoned.Add(-1)
-		}
-	}()
-	limit := time.NewTimer(p.limits.CompileDeadline)
-	defer limit.Stop()
-	select {
-	case o := <-done:
-		p.machine = o.machine
-		return o.err
-	case <-limit.C:
-		h.abandoned.Add(1)
-		close(gone)
+	p.module.sections = nil // they hold on to the file
+	ctx, cancel := context.WithTimeout(ctx, p.limits.CompileDeadline)
+	defer cancel()
+	// Two workers look at the context before each function, where one would not.
+	p.machine, err = h.translate(experimental.WithCompilationWorkers(ctx, 2), p, binary)
+	if err != nil && ctx.Err() != nil {
 		return errCompile
 	}
+	return err
 }
 
 // translate compiles through the cache, and without it where what the cache has
 // is damaged.
-func (h *Host) translate(ctx context.Context, p *plugin, binary []byte) (machine, error) {
+func (h *Host) translate(ctx context.Context, p *plugin, binary []byte) (*machine, error) {
 	m, err := translate(ctx, p.limits, h.cache, binary)
 	if err != nil && strings.Contains(err.Error(), "compilationcache: ") {
 		p.log.Warn("machine code in the cache is damaged", "error", err)
@@ -78,7 +73,7 @@ func (h *Host) translate(ctx context.Context, p *plugin, binary []byte) (machine
 	return m, err
 }
 
-func translate(ctx context.Context, l Limits, cache wazero.CompilationCache, binary []byte) (m machine, err error) {
+func translate(ctx context.Context, l Limits, cache wazero.CompilationCache, binary []byte) (_ *machine, err error) {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(l.checkPages()).
@@ -86,7 +81,8 @@ func translate(ctx context.Context, l Limits, cache wazero.CompilationCache, bin
 	if cache != nil {
 		config = config.WithCompilationCache(cache)
 	}
-	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
+	m := &machine{runtime: wazero.NewRuntimeWithConfig(ctx, config)}
+	m.users.Store(1)
 	defer func() {
 		// A fault of the compiler is the module's misfortune, not the broker's.
 		if r := recover(); r != nil {
@@ -94,14 +90,13 @@ func translate(ctx context.Context, l Limits, cache wazero.CompilationCache, bin
 		}
 		if err != nil {
 			m.release()
-			m = machine{}
 		}
 	}()
 	if err := offer(ctx, m.runtime, imports()); err != nil {
-		return m, err
+		return nil, err
 	}
 	if m.compiled, err = m.runtime.CompileModule(ctx, binary); err != nil {
-		return m, fmt.Errorf("compile: %w", err)
+		return nil, fmt.Errorf("compile: %w", err)
 	}
 	return m, nil
 }

@@ -23,11 +23,18 @@ type Options struct {
 	// CacheDir keeps machine code, which is trusted like the program itself: nobody
 	// else may write there. Empty keeps it in memory.
 	CacheDir string
+	// KeySetDir keeps key sets for the next start, and is trusted like the issuers
+	// themselves: nobody else may write there. Empty keeps none.
+	KeySetDir string
 	// Orgs lists the organisations there are, for plugins that lie in no folder of
 	// one. Nil: there are none.
 	Orgs   func(context.Context) ([]policy.OrgID, error)
 	Log    *slog.Logger // nil: none
 	Limits Limits
+	// Lost is told when no plugin of a name has served an organisation for some
+	// seconds that was served before: nobody can vouch for its principals any more.
+	// [Host.Run] calls it, one call at a time. Nil: nobody is told.
+	Lost func(Service)
 	// HTTPClient fetches key sets, over HTTPS only. Nil: one with deadlines.
 	HTTPClient *http.Client
 }
@@ -40,18 +47,22 @@ type Host struct {
 	limits   Limits
 	client   *http.Client
 	now      func() time.Time
+	onLost   func(Service)
 	cache    wazero.CompilationCache
 	budget   *budget
 	calls    chan struct{}
 	remember rememberKey
+	kept     keptSets
+	spare    calls
+	counted  sync.Map // of *counts by place
+	missing  folder   // of log lines about plugins that are not there
 
 	table    atomic.Pointer[table] // replaced whole
 	retiring sync.WaitGroup
-	// abandoned are compilations that nobody waits for any more.
-	abandoned atomic.Int32
-	scanning  struct {
+	scanning struct {
 		sync.Mutex
 		seen   map[place]*observed
+		gone   map[Service]time.Time // since when
 		odd    map[string]string
 		closed bool
 	}
@@ -77,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 func newHost(o Options) (*Host, error) {
 	h := &Host{
 		dir: o.Dir, orgs: o.Orgs, log: o.Log, limits: o.Limits.withDefaults(),
-		client: secureClient(o.HTTPClient), now: time.Now, remember: newRememberKey(),
+		client: secureClient(o.HTTPClient), now: time.Now, onLost: o.Lost, remember: newRememberKey(),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -85,13 +96,19 @@ func newHost(o Options) (*Host, error) {
 	if h.orgs == nil {
 		h.orgs = func(context.Context) ([]policy.OrgID, error) { return nil, nil }
 	}
+	h.missing.now = h.now
 	h.budget = &budget{most: int64(h.limits.TotalMemoryBytes), reclaim: h.reclaim}
 	h.calls = make(chan struct{}, h.limits.TotalCalls)
 	h.table.Store(&table{})
-	h.scanning.seen = map[place]*observed{}
+	h.scanning.seen, h.scanning.gone = map[place]*observed{}, map[Service]time.Time{}
 	var err error
-	h.cache, err = openCache(o.CacheDir)
-	return h, err
+	if h.kept, err = openKept(o.KeySetDir, h.now()); err != nil {
+		return nil, err
+	}
+	if h.cache, err = openCache(o.CacheDir); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // openCache makes the folder for its owner alone, and refuses one that somebody
@@ -100,21 +117,30 @@ func openCache(dir string) (wazero.CompilationCache, error) {
 	if dir == "" {
 		return wazero.NewCompilationCache(), nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownFolder(dir); err != nil {
 		return nil, fmt.Errorf("open compilation cache: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open compilation cache: %w", err)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("open compilation cache: others may write to %s: chmod 700", dir)
 	}
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open compilation cache: %w", err)
 	}
 	return cache, nil
+}
+
+// ownFolder makes a folder for its owner alone, and refuses one that others may
+// write to.
+func ownFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("others may write to %s: chmod 700", dir)
+	}
+	return nil
 }
 
 // Close ends every plugin after its running calls. Run must have returned.
@@ -127,9 +153,6 @@ func (h *Host) Close() error {
 		h.retire(p)
 	}
 	h.retiring.Wait()
-	if n := h.abandoned.Load(); n > 0 {
-		return fmt.Errorf("close plugins: %d compilations do not end", n) // they use the cache
-	}
 	if h.cache == nil {
 		return nil
 	}

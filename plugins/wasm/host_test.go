@@ -336,7 +336,7 @@ func TestTheOnlyOrganisationGetsCompany(t *testing.T) {
 	}
 }
 
-// Nobody waits for a compilation that does not end, and what it makes is thrown away.
+// A compilation is stopped at its deadline.
 func TestASlowCompilation(t *testing.T) {
 	t.Parallel()
 	dir, log := t.TempDir(), &lines{}
@@ -346,5 +346,4 @@ func TestASlowCompilation(t *testing.T) {
 	if !strings.Contains(log.String(), errCompile.Error()) {
 		t.Errorf("log:\n%s", log)
 	}
-	until(t, log, func() bool { return h.abandoned.Load() == 0 })
 }

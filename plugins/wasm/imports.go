@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -175,11 +176,14 @@ func offer(ctx context.Context, r wazero.Runtime, functions []hostFunction) erro
 func (h hostFunction) guarded() api.GoModuleFunc {
 	return func(ctx context.Context, m api.Module, stack []uint64) {
 		c := callOf(ctx)
-		if c == nil || ctx.Err() != nil {
+		now := time.Now()
+		if deadline, _ := ctx.Deadline(); c == nil || !now.Before(deadline) {
 			panic(errDeadline)
 		}
-		f := frame{call: c, ctx: ctx, memory: m.Memory(), stack: stack}
-		h.run(&f)
+		c.turn.pass(now)
+		f := &c.frame // one at a time: a host function calls no guest
+		*f = frame{call: c, ctx: ctx, memory: m.Memory(), stack: stack}
+		h.run(f)
 		if len(h.results) == 1 {
 			stack[0] = uint64(f.result)
 		}

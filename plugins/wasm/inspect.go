@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -103,9 +102,8 @@ func (s *Subject) examine(ctx context.Context, at place, f files, o InspectOptio
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(source.binary)
 	r := &s.report
-	r.Name, r.SHA256, r.Bytes, r.Warnings = at.name, hex.EncodeToString(sum[:]), len(source.binary), source.warnings
+	r.Name, r.SHA256, r.Bytes, r.Warnings = at.name, hex.EncodeToString(source.module[:]), len(source.binary), source.warnings
 	r.Limits = source.settings.apply(s.host.limits)
 	if r.Orgs, err = inspectedOrgs(at, source.settings, o.Org); err != nil {
 		return err
@@ -116,13 +114,13 @@ func (s *Subject) examine(ctx context.Context, at place, f files, o InspectOptio
 	}
 	s.describe(p.module, p.limits)
 	begin := time.Now()
-	if err := s.host.compile(ctx, p); err != nil {
+	if err := s.host.compile(ctx, p, nil); err != nil {
 		return err
 	}
 	s.plugin = p
 	r.CompileTime = time.Since(begin)
-	p.keys = newKeySets(source.settings.JWKS, nil, s.host.client, p.log, s.host.now)
-	p.keys.refresh(ctx)
+	p.keys = newKeySets(source.settings.JWKS, nil, "", s.host.client, p.log, s.host.now)
+	p.keys.complete(ctx)
 	begin = time.Now()
 	if err := p.tryStart(); err != nil {
 		return fmt.Errorf("start: %w", err)
@@ -220,13 +218,9 @@ func (s *Subject) Verify(ctx context.Context, org policy.OrgID, c *plugins.Crede
 	}
 	step("binding", "serves %v, asked for %q", p.orgs, org)
 	r := newRequest(org, c, nil)
-	body, err := encode(r)
-	if err != nil {
-		return policy.Principal{}, steps, &plugins.Refusal{Cause: policy.CauseBad, Err: err}
-	}
-	step("request", "%d bytes: client ID %q, a token of %d bytes", len(body), r.ClientID, c.Password.Len())
+	step("request", "%d bytes: client ID %q, a token of %d bytes", len(r.appendNow(r.append(nil))), r.ClientID, c.Password.Len())
 	begin := time.Now()
-	got, ttl := p.ask(ctx, now, org, r)
+	got, ttl := p.asked(ctx, org, r, now)
 	steps = append(steps, Step{"guest", "ran and was judged", time.Since(begin)})
 	if got.err == nil && got.challenge == nil {
 		q := got.principal

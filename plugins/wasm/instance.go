@@ -26,6 +26,7 @@ type instance struct {
 
 	alloc, verify   api.Function
 	configure, free api.Function // may be nil
+	stack           [2]uint64    // operands and results of a call
 }
 
 var (
@@ -35,7 +36,7 @@ var (
 
 // start makes an instance. The deadline of the context ends a module that is slow
 // at it.
-func start(ctx context.Context, c machine, m *module, b *budget, l Limits) (*instance, error) {
+func start(ctx context.Context, c *machine, m *module, b *budget, l Limits) (*instance, error) {
 	memory, ok := newLinearMemory(b, m, l)
 	if !ok {
 		return nil, errMemory
@@ -66,13 +67,21 @@ func (i *instance) close() {
 	i.memory.Free()
 }
 
+// call runs a function with one or two operands and returns its result, if it has
+// one.
+func (i *instance) call(ctx context.Context, f api.Function, operands ...uint64) (uint64, error) {
+	copy(i.stack[:], operands)
+	err := f.CallWithStack(ctx, i.stack[:])
+	return i.stack[0], err
+}
+
 // give copies b into a buffer of the guest.
 func (i *instance) give(ctx context.Context, b []byte) (pointer uint64, err error) {
-	result, err := i.alloc.Call(ctx, uint64(len(b)))
+	result, err := i.call(ctx, i.alloc, uint64(len(b)))
 	if err != nil {
 		return 0, err
 	}
-	at := api.DecodeU32(result[0])
+	at := api.DecodeU32(result)
 	if at == 0 || !i.module.Memory().Write(at, b) {
 		return 0, fmt.Errorf("%s gave no room for %d bytes", exportAlloc, len(b))
 	}
@@ -90,43 +99,40 @@ func (i *instance) configured(ctx context.Context, configuration []byte, generat
 	if err != nil {
 		return err
 	}
-	result, err := i.configure.Call(ctx, at, uint64(len(configuration)))
+	result, err := i.call(ctx, i.configure, at, uint64(len(configuration)))
 	if err != nil {
 		return err
 	}
-	if code := api.DecodeI32(result[0]); code != 0 {
+	if code := api.DecodeI32(result); code != 0 {
 		return fmt.Errorf("the plugin does not accept its configuration: %d", code)
 	}
 	return nil
 }
 
-// ask has one request answered. The answer is a copy; nil is the guest's own
-// internal error. With an answer, an error says only that the instance is spent.
-func (i *instance) ask(ctx context.Context, request []byte, most int) (answer []byte, err error) {
+// ask has one request answered. With an answer, an error says only that the
+// instance is spent.
+func (i *instance) ask(ctx context.Context, request []byte, most int) (o outcome) {
 	i.memory.until(ctx)
 	i.calls++
 	at, err := i.give(ctx, request)
 	if err != nil {
-		return nil, err
+		return outcome{err: err, none: true}
 	}
-	result, err := i.verify.Call(ctx, at, uint64(len(request)))
-	if err != nil {
-		return nil, err
+	result, err := i.call(ctx, i.verify, at, uint64(len(request)))
+	if err != nil || result == 0 {
+		return outcome{err: err, none: true}
 	}
-	pointer, length := uint32(result[0]>>32), uint32(result[0])
-	if result[0] == 0 {
-		return nil, nil
-	}
+	pointer, length := uint32(result>>32), uint32(result)
 	if length > uint32(most) {
-		return nil, errAnswer
+		return outcome{err: errAnswer, none: true}
 	}
 	view, ok := i.module.Memory().Read(pointer, length)
 	if !ok {
-		return nil, errAnswer
+		return outcome{err: errAnswer, none: true}
 	}
-	answer = append(make([]byte, 0, length), view...)
+	o.answer = string(view)
 	if i.free != nil {
-		_, err = i.free.Call(ctx, uint64(pointer), uint64(length))
+		_, o.err = i.call(ctx, i.free, uint64(pointer), uint64(length))
 	}
-	return answer, err
+	return o
 }

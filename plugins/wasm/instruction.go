@@ -2,9 +2,14 @@ package wasm
 
 // Opcodes that the rewriting writes or looks at.
 const (
+	opBlock       = 0x02
 	opLoop        = 0x03
 	opIf          = 0x04
+	opElse        = 0x05
 	opEnd         = 0x0b
+	opBr          = 0x0c
+	opBrIf        = 0x0d
+	opBrTable     = 0x0e
 	opDrop        = 0x1a
 	opGlobalGet   = 0x23
 	opGlobalSet   = 0x24
@@ -22,8 +27,9 @@ const (
 
 // instruction is what the rewriting wants to know of one.
 type instruction struct {
-	op   byte
-	bulk bool // copies or fills as many elements as its topmost operand says
+	op     byte
+	bulk   bool   // copies or fills as many elements as its topmost operand says
+	labels uint32 // of br_table, but for the last
 }
 
 // instruction reads one, without its meaning: wazero validates what comes out.
@@ -32,13 +38,14 @@ type instruction struct {
 func (r *reader) instruction(globals uint32) instruction {
 	in := instruction{op: r.byte()}
 	switch op := in.op; {
-	case op <= 0x01, op == 0x05, op == opEnd, op == 0x0f, op == opDrop, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
-	case op >= 0x02 && op <= opIf:
-		r.leb(33, true)
-	case op == 0x0c, op == 0x0d, op == 0x10, op >= 0x20 && op <= 0x22, op == 0x25, op == 0x26, op == 0xd2:
+	case op <= 0x01, op == opElse, op == opEnd, op == 0x0f, op == opDrop, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
+	case op >= opBlock && op <= opIf:
+		r.number(33)
+	case op == opBr, op == opBrIf, op == 0x10, op >= 0x20 && op <= 0x22, op == 0x25, op == 0x26, op == 0xd2:
 		r.u32()
-	case op == 0x0e: // br_table
-		for range r.count("labels", 1<<16) {
+	case op == opBrTable:
+		in.labels = r.count("labels", blocksMost)
+		for range in.labels {
 			r.u32()
 		}
 		r.u32()
@@ -56,9 +63,9 @@ func (r *reader) instruction(globals uint32) instruction {
 	case op == opMemorySize, op == opMemoryGrow, op == 0xd0: // the last is ref.null
 		r.byte()
 	case op == opI32Const:
-		r.leb(32, true)
+		r.number(32)
 	case op == 0x42:
-		r.leb(64, true)
+		r.number(64)
 	case op == 0x43:
 		r.take(4)
 	case op == 0x44:

@@ -35,6 +35,7 @@ const (
 // keySets are the key sets of one plugin. Whatever fails, the last good ones stay.
 type keySets struct {
 	client *http.Client
+	kept   keptSets
 	log    *slog.Logger
 	now    func() time.Time
 	hint   chan struct{} // a guest met a key it does not know
@@ -43,6 +44,8 @@ type keySets struct {
 		sets       map[string]*fetchedSet
 		generation uint64 // grows when a set changes
 		hinted     time.Time
+		hunt       chan struct{} // closed when the fetch for such a key is over; nil for none
+		over       bool          // nobody fetches any more
 	}
 }
 
@@ -54,10 +57,11 @@ type fetchedSet struct {
 	due     time.Time
 }
 
-// newKeySets takes what before knows of the same addresses.
-func newKeySets(of map[string]jwksSettings, before *keySets, client *http.Client, log *slog.Logger, now func() time.Time) *keySets {
-	k := &keySets{client: client, log: log, now: now, hint: make(chan struct{}, 1)}
-	k.mu.sets = map[string]*fetchedSet{}
+// newKeySets takes what before knows of the same addresses, or else what an earlier
+// run of the program kept.
+func newKeySets(of map[string]jwksSettings, before *keySets, kept keptSets, client *http.Client, log *slog.Logger, now func() time.Time) *keySets {
+	k := &keySets{client: client, kept: kept, log: log, now: now, hint: make(chan struct{}, 1)}
+	k.mu.sets, k.mu.over = map[string]*fetchedSet{}, true // until run begins
 	for name, s := range of {
 		refresh := s.Refresh
 		if refresh == 0 {
@@ -66,6 +70,9 @@ func newKeySets(of map[string]jwksSettings, before *keySets, client *http.Client
 		f := &fetchedSet{url: s.URL, refresh: refresh}
 		if before != nil {
 			before.copyTo(f)
+		}
+		if f.set == nil {
+			f.set, f.etag = kept.load(f.url)
 		}
 		k.mu.sets[name] = f
 	}
@@ -99,26 +106,61 @@ func (k *keySets) generation() uint64 {
 	return k.mu.generation
 }
 
-// unknown asks for a fetch, unless there was one for this reason not long ago:
-// anybody can write a token that names an unknown key.
-func (k *keySets) unknown() {
+// hunted has the sets fetched, for a guest that was asked under a generation met a
+// key which they lack. It waits for that, but not for longer than patience, and
+// reports whether there is another generation now.
+func (k *keySets) hunted(ctx context.Context, asked uint64, patience time.Duration) bool {
+	hunt := k.unknown(asked)
+	if hunt != nil {
+		enough := time.NewTimer(patience)
+		defer enough.Stop()
+		select {
+		case <-hunt:
+		case <-enough.C:
+		case <-ctx.Done():
+		}
+	}
+	return k.generation() != asked
+}
+
+// unknown asks for a fetch, and what it returns is closed when that is over. It is
+// nil where there is nothing to wait for: there is another generation already, or
+// there was a fetch for this reason not long ago. Anybody can write a token that
+// names an unknown key.
+func (k *keySets) unknown(asked uint64) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.mu.sets) == 0 || k.now().Sub(k.mu.hinted) < hintLeast {
-		return
+	switch {
+	case len(k.mu.sets) == 0 || k.mu.over || k.mu.generation != asked:
+		return nil
+	case k.mu.hunt != nil:
+		return k.mu.hunt
+	case k.now().Sub(k.mu.hinted) < hintLeast:
+		return nil
 	}
 	k.mu.hinted = k.now()
 	for _, f := range k.mu.sets {
 		f.due = time.Time{}
 	}
-	select {
-	case k.hint <- struct{}{}:
-	default:
+	k.mu.hunt = make(chan struct{})
+	k.hint <- struct{}{} // there is room: one hunt at a time
+	return k.mu.hunt
+}
+
+// found ends the hunt, if there is one, and says whether it was the last.
+func (k *keySets) found(over bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mu.over = over
+	if k.mu.hunt != nil {
+		close(k.mu.hunt)
+		k.mu.hunt = nil
 	}
 }
 
-// run fetches until the context ends.
+// run fetches until the context ends. Whoever starts it says found(false) before.
 func (k *keySets) run(ctx context.Context) {
+	defer k.found(true)
 	for {
 		k.refresh(ctx)
 		next := time.NewTimer(k.next())
@@ -128,6 +170,8 @@ func (k *keySets) run(ctx context.Context) {
 			return
 		case <-k.hint:
 			next.Stop()
+			k.refresh(ctx)
+			k.found(false)
 		case <-next.C:
 		}
 	}
@@ -145,9 +189,18 @@ func (k *keySets) next() time.Duration {
 
 // refresh fetches what is due, all at once.
 func (k *keySets) refresh(ctx context.Context) {
+	k.fetchAll(ctx, func(f *fetchedSet) bool { return !f.due.After(k.now()) })
+}
+
+// complete fetches those of which nothing is known.
+func (k *keySets) complete(ctx context.Context) {
+	k.fetchAll(ctx, func(f *fetchedSet) bool { return f.set == nil })
+}
+
+func (k *keySets) fetchAll(ctx context.Context, which func(*fetchedSet) bool) {
 	k.mu.Lock()
 	due := maps.Clone(k.mu.sets)
-	maps.DeleteFunc(due, func(_ string, f *fetchedSet) bool { return f.due.After(k.now()) })
+	maps.DeleteFunc(due, func(_ string, f *fetchedSet) bool { return !which(f) })
 	k.mu.Unlock()
 	var fetches sync.WaitGroup
 	for name, f := range due {
@@ -177,6 +230,9 @@ func (k *keySets) refreshOne(ctx context.Context, name string, f *fetchedSet) {
 	}
 	if set != nil {
 		f.etag = etag
+	}
+	if err := k.kept.save(f.url, f.set, f.etag); err != nil {
+		k.log.Warn("key set not kept for the next start", "set", name, "error", err)
 	}
 }
 

@@ -47,7 +47,7 @@ func newKeyServer(t *testing.T) *keyServer {
 func (k *keyServer) set(body string) { k.body.Store(&body) }
 
 func (k *keyServer) keySets(log *lines, clock *fake) *keySets {
-	return newKeySets(map[string]jwksSettings{"main": {URL: k.URL}}, nil, secureClient(k.Client()), log.logger(), clock.now)
+	return newKeySets(map[string]jwksSettings{"main": {URL: k.URL}}, nil, "", secureClient(k.Client()), log.logger(), clock.now)
 }
 
 func mainSet(t *testing.T, k *keySets) string {
@@ -105,7 +105,7 @@ func TestKeySetsAreFetchedAndKept(t *testing.T) {
 		t.Errorf("the new key is not there: %s", s)
 	}
 	// The next version of the plugin knows them at once.
-	next := newKeySets(map[string]jwksSettings{"other": {URL: server.URL}}, k, nil, log.logger(), clock.now)
+	next := newKeySets(map[string]jwksSettings{"other": {URL: server.URL}}, k, "", nil, log.logger(), clock.now)
 	if s := mainSet(t, next); s != `{"other":{"keys":[{"kty":"OKP","kid":"2"}]}}` {
 		t.Errorf("after a reload: %s", s)
 	}
@@ -117,13 +117,18 @@ func TestUnknownKeysAreRateLimited(t *testing.T) {
 	server, clock := newKeyServer(t), newFake()
 	k := server.keySets(&lines{}, clock)
 	k.refresh(t.Context())
+	if k.unknown(1) != nil {
+		t.Error("somebody waits for a fetch that nobody makes")
+	}
+	k.found(false)
 	clock.advance(time.Hour)
 	hints := func() (n int) {
 		for range 100 {
-			k.unknown()
+			k.unknown(1)
 			select {
 			case <-k.hint:
 				n++
+				k.found(false)
 			default:
 			}
 		}
@@ -146,7 +151,7 @@ func TestKeySetsComeOverHTTPSOnly(t *testing.T) {
 	defer plain.Close()
 	away := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer away.Close()
-	k := newKeySets(map[string]jwksSettings{"main": {URL: away.URL}}, nil, secureClient(away.Client()), (&lines{}).logger(), time.Now)
+	k := newKeySets(map[string]jwksSettings{"main": {URL: away.URL}}, nil, "", secureClient(away.Client()), (&lines{}).logger(), time.Now)
 	k.refresh(t.Context())
 	if s := mainSet(t, k); s != `{"main":null}` {
 		t.Errorf("keys from a plain connection: %s", s)
@@ -167,7 +172,7 @@ func TestAChangedKeySetReachesTheGuest(t *testing.T) {
 	}
 	first := p.idleOnes()[0]
 	server.set(`{"keys":[{"kty":"OKP","kid":"2"}]}`)
-	p.keys.unknown() // wakes the fetching up
+	p.keys.unknown(1) // wakes the fetching up
 	until(t, log, func() bool { return p.keys.generation() == 2 })
 	mustVerify(t, v, token("x"))
 	if i := p.idleOnes()[0]; i != first || i.generation != 2 {

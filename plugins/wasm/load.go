@@ -19,20 +19,20 @@ func (h *Host) load(ctx context.Context, s *source, b binding, before *plugin) (
 	if err != nil {
 		return nil, err
 	}
-	if err := h.compile(ctx, p); err != nil {
+	if err := h.compile(ctx, p, before); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			p.release()
+			p.machine.release()
 		}
 	}()
 	var keysBefore *keySets
 	if before != nil {
 		keysBefore = before.keys
 	}
-	p.keys = newKeySets(s.settings.JWKS, keysBefore, h.client, p.log, h.now)
-	p.keys.refresh(ctx)
+	p.keys = newKeySets(s.settings.JWKS, keysBefore, h.kept, h.client, p.log, h.now)
+	p.keys.complete(ctx)
 	if err := p.tryStart(); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
@@ -50,6 +50,7 @@ func (h *Host) prepare(s *source, b binding) (*plugin, error) {
 	p := &plugin{
 		place: s.place, binding: b, source: s, limits: s.settings.apply(h.limits), now: h.now,
 		log: h.log.With("plugin", s.name, "folder", s.folder), budget: h.budget, shared: h.calls, remember: &h.remember,
+		spare: &h.spare, counts: h.countsOf(s.place), faults: &folder{now: h.now},
 	}
 	var err error
 	if p.module, err = parse(s.binary); err != nil {
@@ -70,7 +71,7 @@ func (h *Host) prepare(s *source, b binding) (*plugin, error) {
 func (p *plugin) tryStart() (err error) {
 	defer recovered(&err)
 	c := &call{clock: p.now().UnixNano(), log: p.guestLog}
-	i, err := p.instance(p.only(), c)
+	i, err := p.start(p.only(), c)
 	if err != nil {
 		return err
 	}
@@ -85,6 +86,7 @@ func (p *plugin) watchKeys() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	p.keys.found(false)
 	go func() {
 		defer close(done)
 		p.keys.run(ctx)
@@ -128,7 +130,7 @@ func (p *plugin) test(ctx context.Context, v Vector) VectorResult {
 		now = time.UnixMilli(v.NowMS)
 	}
 	begin := time.Now()
-	got, _ := p.ask(ctx, now, org, newRequest(org, v.credential(), nil))
+	got, _ := p.asked(ctx, org, newRequest(org, v.credential(), nil), now)
 	result.Took = time.Since(begin)
 	result.compare(got)
 	return result

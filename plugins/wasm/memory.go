@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type linearMemory struct {
 	most     uint64 // bytes the guest may have
 	check    uint64 // bytes it asks for to be checked
 	deadline time.Time
+	turn     turn
 	b        []byte
 }
 
@@ -62,8 +64,29 @@ func newLinearMemory(b *budget, m *module, l Limits) (*linearMemory, bool) {
 	}, true
 }
 
+// turn is how long a guest has had a processor for itself. The scheduler would let
+// it have one for 10 ms, and several of them all there are: others, who need theirs
+// for microseconds, would wait for each.
+type turn struct{ began time.Time }
+
+const turnTime = 250 * time.Microsecond
+
+// pass lets others go first when the turn is over.
+func (t *turn) pass(now time.Time) {
+	switch {
+	case t.began.IsZero():
+		t.began = now
+	case now.Sub(t.began) > turnTime:
+		runtime.Gosched()
+		t.began = time.Now()
+	}
+}
+
 // until sets the deadline of the calls to come to that of ctx, which has one.
-func (m *linearMemory) until(ctx context.Context) { m.deadline, _ = ctx.Deadline() }
+func (m *linearMemory) until(ctx context.Context) {
+	m.deadline, _ = ctx.Deadline()
+	m.turn = turn{}
+}
 
 // Allocate implements experimental.MemoryAllocator, once.
 func (m *linearMemory) Allocate(_, _ uint64) experimental.LinearMemory { return m }
@@ -77,9 +100,11 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 		m.b = make([]byte, size)
 		return m.b
 	}
-	if !time.Now().Before(m.deadline) {
+	now := time.Now()
+	if !now.Before(m.deadline) {
 		panic(errDeadline) // wazero makes it the error of the call
 	}
+	m.turn.pass(now)
 	switch {
 	case size == m.check, size > m.most:
 		return nil
@@ -92,10 +117,16 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 		return nil
 	}
 	grown := make([]byte, size, capacity)
-	copy(grown, m.b)
+	// Nothing stops a copy, not even for the garbage collection.
+	for at := 0; at < len(m.b); at += copyBytes {
+		copy(grown[at:], m.b[at:min(at+copyBytes, len(m.b))])
+		m.turn.pass(time.Now())
+	}
 	m.b = grown
 	return m.b
 }
+
+const copyBytes = 1 << 20
 
 func (m *linearMemory) reserve(capacity uint64) bool {
 	more := int64(capacity) - m.taken

@@ -15,7 +15,8 @@ import (
 // long.
 const (
 	typesMost      = 1 << 16
-	typeMost       = 1 << 10 // parameters or results
+	paramsMost     = 1 << 8
+	resultsMost    = 1 << 4
 	functionsMost  = 1 << 17
 	importsMost    = 1 << 10
 	exportsMost    = 1 << 14
@@ -23,14 +24,21 @@ const (
 	tablesMost     = 16
 	tableMost      = 1 << 16 // elements
 	segmentsMost   = 1 << 17
+	elementsMost   = 1 << 17 // of all segments together
 	localsMost     = 50_000  // of one function
 	localsAllMost  = 1 << 22 // of all functions
 	localKindsMost = 1 << 16
-	functionBytes  = 1 << 20
-	// loopsMost bounds the sum, over all loops of a module, of the variables of the
-	// function a loop is in. The compiler carries each through each; a module of 20 kB
-	// can keep it busy for a minute. Modules of real tool chains stay below 10 000.
-	loopsMost = 1 << 16
+	functionBytes  = 128 << 10
+
+	// The compiler takes more than linear time for a function: in its blocks, and in
+	// the paths into them times the variables that each may carry. Within the bounds
+	// above, 30 kB could keep it busy for a minute. These are two to ten times the most
+	// seen in modules of real tool chains, among them one of 10 MB made by Go.
+	blocksMost    = 1 << 14 // of one function
+	blocksAllMost = 1 << 29 // the sum of their squares
+	loopsMost     = 1 << 16 // the sum, over all loops, of the variables of their function
+	joinsMost     = 1 << 21 // the sum of blocks and branches, times the variables over fewVariables
+	fewVariables  = 32      // which optimising tool chains seldom exceed
 )
 
 // Sections of a binary, in the order they come.
@@ -135,11 +143,8 @@ func parse(binary []byte) (*module, error) {
 func (m *module) section(id byte, r *reader) bool {
 	switch id {
 	case sectionCustom:
-		name := r.name()
 		r.at = len(r.b)
-		// Names make the trace of a trap readable. Debug information would not fit the
-		// rewritten code.
-		return name == "name"
+		return false // names and debug information are of no use here, and wazero would decode them
 	case sectionType:
 		m.readTypes(r)
 	case sectionImport:
@@ -163,11 +168,16 @@ func (m *module) section(id byte, r *reader) bool {
 		m.globals = n
 	case sectionExport:
 		m.readExports(r)
-	case sectionStart, sectionDataCount:
+	case sectionStart:
+		if f := r.u32(); int64(f) >= int64(len(m.functions)) {
+			r.failf("the start function %d leads nowhere", f)
+		}
+	case sectionDataCount:
 		r.u32()
-	case sectionElement, sectionData:
-		r.count("segments", segmentsMost)
-		r.at = len(r.b)
+	case sectionElement:
+		m.readElements(r)
+	case sectionData:
+		m.readData(r)
 	case sectionCode:
 		m.readCode(r)
 	}
@@ -179,8 +189,8 @@ func (m *module) readTypes(r *reader) {
 		if r.byte() != 0x60 {
 			r.fail(errors.New("a type is not that of a function"))
 		}
-		params := r.take(r.count("parameters", typeMost))
-		m.types = append(m.types, signature{params, r.take(r.count("results", typeMost))})
+		params := r.take(r.count("parameters", paramsMost))
+		m.types = append(m.types, signature{params, r.take(r.count("results", resultsMost))})
 	}
 }
 
@@ -272,6 +282,64 @@ func (m *module) readExports(r *reader) {
 func (m *module) hasExport(name string) bool {
 	_, ok := m.exported[name]
 	return ok
+}
+
+// readElements checks how long segments of tables are. wazero makes room for as many
+// elements as each says it has.
+func (m *module) readElements(r *reader) {
+	all := uint32(0)
+	for range r.count("segments", segmentsMost) {
+		kind := r.u32()
+		if kind > 7 {
+			r.failf("a segment of kind %d", kind)
+		}
+		passive, expressions := kind&1 != 0, kind&4 != 0
+		if !passive {
+			if kind&2 != 0 {
+				r.u32() // its table
+			}
+			r.constant(m.globals)
+		}
+		if kind&3 != 0 {
+			r.byte() // the kind or type of its elements
+		}
+		n := r.count("elements", elementsMost)
+		if all += n; all > elementsMost {
+			r.failf("more than %d elements", elementsMost)
+		}
+		for range n {
+			if r.err != nil {
+				return
+			}
+			if expressions {
+				r.constant(m.globals)
+			} else if f := r.u32(); int64(f) >= int64(len(m.functions)) {
+				r.failf("element function %d of %d", f, len(m.functions))
+			}
+		}
+	}
+}
+
+// readData checks how long segments of memory are.
+func (m *module) readData(r *reader) {
+	for range r.count("segments", segmentsMost) {
+		kind := r.u32()
+		switch kind {
+		case 0:
+		case 1: // passive
+		case 2:
+			r.u32() // its memory
+		default:
+			r.failf("a segment of kind %d", kind)
+		}
+		if kind != 1 {
+			r.constant(m.globals)
+		}
+		r.take(r.u32())
+		if r.err != nil {
+			return
+		}
+	}
 }
 
 // readCode checks bodies up to their instructions.

@@ -23,8 +23,8 @@ type plugin struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	module *module
-	machine
+	module  *module
+	machine *machine
 
 	budget     *budget
 	shared     chan struct{} // a place for each call of any plugin
@@ -33,8 +33,10 @@ type plugin struct {
 	remember   *rememberKey
 	answers    *answers
 	guestLog   *pluginLog
+	faults     *folder // of log lines that anybody who connects can cause
 	quarantine quarantine
-	counts     counts
+	counts     *counts // of every version there was
+	spare      *calls
 	pool
 }
 
@@ -78,64 +80,87 @@ func newRequest(org policy.OrgID, c *plugins.Credential, turn *plugins.Turn) *re
 // is zero. It repeats an earlier answer where that is allowed.
 func (p *plugin) verify(ctx context.Context, org policy.OrgID, r *request) verdict {
 	if r.size() > p.limits.InputBytes {
-		return refuse(policy.CauseBad, errors.New("more than a plugin is asked to read"))
+		return refuse(policy.CauseBad, errTooLong)
 	}
-	body, err := encode(r)
-	if err != nil {
-		return refuse(policy.CauseBad, errors.New("a request that JSON cannot express"))
+	c := p.spare.take()
+	c.body = r.append(c.body[:0])
+	if r.Auth != nil {
+		v, _ := p.ask(ctx, c, org, r, p.now())
+		return v
 	}
 	now, generation := p.now(), p.keys.generation()
-	hash := p.remember.hash(body)
-	if r.Auth == nil {
-		if v, ok := p.answers.get(hash, generation, now); ok {
-			p.counts.remembered.Add(1)
-			if v.err == nil && v.principal.Expired(now) {
-				return refuse(policy.CauseExpired, errExpired)
-			}
-			return v
+	hash := p.remember.hash(c.body)
+	if v, ok := p.answers.get(hash, generation, now); ok {
+		p.spare.put(c)
+		p.counts.remembered.Add(1)
+		if v.err == nil && v.principal.Expired(now) {
+			return refuse(policy.CauseExpired, errExpired)
 		}
+		return v
 	}
-	v, ttl := p.ask(ctx, now, org, r)
-	if r.Auth == nil {
-		p.answers.put(hash, generation, v, ttl, now)
-	}
+	v, ttl := p.ask(ctx, c, org, r, now)
+	p.answers.put(hash, generation, v, ttl, now)
 	return v
 }
 
-// ask has the guest answer r at now, and says how long that may be repeated.
-func (p *plugin) ask(ctx context.Context, now time.Time, org policy.OrgID, r *request) (verdict, time.Duration) {
+var errTooLong = errors.New("more than a plugin is asked to read")
+
+// asked is verify without remembering anything.
+func (p *plugin) asked(ctx context.Context, org policy.OrgID, r *request, now time.Time) (verdict, time.Duration) {
+	c := p.spare.take()
+	c.body = r.append(c.body[:0])
+	return p.ask(ctx, c, org, r, now)
+}
+
+// ask has the guest answer r at now, and says how long that may be repeated. c has
+// r but for the time, and is not the caller's any more. A guest that meets a key
+// which the key sets lack is asked once more when they are fetched.
+func (p *plugin) ask(ctx context.Context, c *call, org policy.OrgID, r *request, now time.Time) (verdict, time.Duration) {
 	r.NowMS = now.UnixMilli()
-	body, err := encode(r)
-	if err != nil || len(body) > p.limits.InputBytes {
-		return refuse(policy.CauseBad, errors.New("more than a plugin is asked to read")), 0
+	c.body = r.appendNow(c.body)
+	if len(c.body) > p.limits.InputBytes {
+		p.spare.put(c)
+		return refuse(policy.CauseBad, errTooLong), 0
 	}
-	c := &call{clock: now.UnixNano(), log: p.guestLog}
+	c.org, c.log = org, p.guestLog
 	if r.Token != nil {
 		c.secret = *r.Token
 	}
-	text, err := p.run(ctx, org, body, c)
-	if errors.Is(err, errRetired) {
-		return verdict{err: errRetired}, 0
+	for again := false; ; again = true {
+		generation := p.keys.generation()
+		c.clock = now.UnixNano()
+		err := p.run(ctx, c)
+		switch {
+		case errors.Is(err, errStuck): // c is its own
+			return p.failed(err), 0
+		case errors.Is(err, errRetired):
+			p.spare.put(c)
+			return verdict{err: errRetired}, 0
+		case err != nil:
+			p.spare.put(c)
+			return p.failed(err), 0
+		}
+		v, ttl := p.judge(c, r.Auth != nil, now)
+		if errors.Is(v.err, errUnknownKey) && !again && p.keys.hunted(ctx, generation, p.limits.Wait) {
+			c.reuse()
+			continue
+		}
+		p.spare.put(c)
+		p.counts.judged(v)
+		return v, ttl
 	}
-	if err != nil {
-		p.counts.broke(err)
-		p.log.Warn("plugin failed", "error", firstLine(err))
-		return refuse(policy.CauseUnavailable, errors.New("the plugin failed: "+firstLine(err))), 0
-	}
-	v, ttl := p.judge(text, org, c, r.Auth != nil, now)
-	p.counts.judged(v)
-	return v, ttl
 }
 
-// encode writes JSON without the escapes that only HTML needs: a small guest
-// reads more of what clients write that way.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+// failed is the verdict on a call without an answer.
+func (p *plugin) failed(err error) verdict {
+	p.counts.broke(err)
+	p.fault("plugin failed", err)
+	return refuse(policy.CauseUnavailable, errors.New("the plugin failed: "+firstLine(err)))
 }
+
+// fault logs what a client can cause as often as it likes: now and then, with how
+// often it happened.
+func (p *plugin) fault(text string, err error) { p.faults.warn(p.log, text, "error", firstLine(err)) }
 
 // size is a lower bound of r's length in JSON, from what a client can make long.
 func (r *request) size() int {
@@ -149,21 +174,22 @@ func (r *request) size() int {
 	return n
 }
 
-// judge turns an answer into a verdict and says how long it may be repeated.
-func (p *plugin) judge(text []byte, org policy.OrgID, c *call, exchange bool, now time.Time) (verdict, time.Duration) {
-	if text == nil {
+var errUnknownKey = errors.New("the key is not in the key set")
+
+// judge turns what c was answered into a verdict and says how long it may be
+// repeated.
+func (p *plugin) judge(c *call, exchange bool, now time.Time) (verdict, time.Duration) {
+	if c.none {
 		return refuse(policy.CauseUnavailable, errors.New("the plugin reports an internal error")), 0
 	}
-	a, err := decodeAnswer(text)
+	a, err := decodeAnswer(c.answer)
 	if err != nil {
-		p.log.Warn("plugin gave a malformed answer", "error", err)
+		p.fault("plugin gave a malformed answer", err)
 		return refuse(policy.CauseUnavailable, fmt.Errorf("malformed answer: %w", err)), 0
 	}
-	reason := c.clean([]byte(a.Reason), reasonBytes)
 	switch {
 	case a.UnknownKID != "":
-		p.keys.unknown()
-		return refuse(policy.CauseBad, errors.New("the key is not in the key set")), 0
+		return refuse(policy.CauseBad, errUnknownKey), 0
 	case a.NotMine:
 		return verdict{err: plugins.ErrNotMine}, jitter(p.limits.RememberBad)
 	case a.Continue != nil && exchange:
@@ -171,14 +197,14 @@ func (p *plugin) judge(text []byte, org policy.OrgID, c *call, exchange bool, no
 	case a.Continue != nil:
 		return refuse(policy.CauseUnavailable, errors.New("continue outside of an exchange")), 0
 	case !a.OK:
-		return refuse(policy.CauseBad, errors.New(reason)), jitter(p.limits.RememberBad)
+		return refuse(policy.CauseBad, errors.New(c.clean([]byte(a.Reason), reasonBytes))), jitter(p.limits.RememberBad)
 	}
-	q, err := p.principal(a, org, now)
+	q, err := p.principal(a, c.org, now)
 	switch {
 	case errors.Is(err, errExpired):
 		return refuse(policy.CauseExpired, err), jitter(p.limits.RememberBad)
 	case err != nil:
-		p.log.Warn("plugin gave an answer that cannot be", "error", err)
+		p.fault("plugin gave an answer that cannot be", err)
 		return refuse(policy.CauseUnavailable, err), 0
 	}
 	ttl := min(time.Duration(min(a.CacheTTLMS, 1<<40))*time.Millisecond, p.limits.RememberGood)
@@ -206,4 +232,13 @@ func (p *plugin) configuration(org policy.OrgID) ([]byte, uint64, error) {
 		return nil, 0, fmt.Errorf("a configuration of %d bytes, at most %d", len(b), p.limits.ConfigBytes)
 	}
 	return b, generation, nil
+}
+
+// encode writes JSON without the escapes that only HTML needs.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

@@ -113,37 +113,50 @@ func (p *plugin) retire() {
 	}
 	p.stopKeys()
 	p.running.Wait()
-	p.release()
+	p.machine.release()
 }
 
 // admit waits for a place for one call, first among those of the plugin, so that
 // one plugin's queue is not another's.
 func (p *plugin) admit(ctx context.Context) error {
-	now := p.now()
-	if p.quarantine.is(now) || p.stuck.Load() > 0 {
+	if p.quarantine.is(p.now()) || p.stuck.Load() > 0 {
 		return errQuarantined
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.limits.Wait, errBusy)
-	defer cancel()
-	for n, places := range []chan struct{}{p.places, p.shared} {
-		select {
-		case places <- struct{}{}:
-		default:
-			select {
-			case places <- struct{}{}:
-			case <-ctx.Done():
-				if n == 1 {
-					<-p.places
-				}
-				return context.Cause(ctx)
-			}
-		}
+	if err := p.wait(ctx); err != nil {
+		return err
 	}
 	if !p.enter() {
 		p.leave()
 		return errRetired
 	}
 	return nil
+}
+
+func (p *plugin) wait(ctx context.Context) error {
+	select {
+	case p.places <- struct{}{}:
+		select {
+		case p.shared <- struct{}{}:
+			return nil
+		default:
+			<-p.places
+		}
+	default:
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, p.limits.Wait, errBusy)
+	defer cancel()
+	select {
+	case p.places <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case p.shared <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		<-p.places
+		return context.Cause(ctx)
+	}
 }
 
 func (p *plugin) leave() {
@@ -158,83 +171,85 @@ const (
 	callAbandoned
 )
 
-// run asks an instance. It returns within twice the deadline of what it waits
-// for, whatever the guest does; the call itself goes on to its own end.
-func (p *plugin) run(ctx context.Context, org policy.OrgID, body []byte, c *call) ([]byte, error) {
+// run has c answered by an instance. It returns within twice the deadline of what
+// it waits for, whatever the guest does; with errStuck the call itself goes on to
+// its own end, and is nobody else's.
+func (p *plugin) run(ctx context.Context, c *call) error {
 	if err := p.admit(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	type outcome struct {
-		answer []byte
-		err    error
+	c.plugin = p
+	patience := 2 * p.limits.Deadline
+	if c.instance = p.take(c.org, p.keys.generation()); c.instance == nil {
+		c.started = make(chan struct{})
+		patience = 2 * p.limits.StartDeadline
 	}
-	var state atomic.Int32
-	started, done := make(chan struct{}), make(chan outcome, 1)
-	limit := time.NewTimer(2 * p.limits.StartDeadline)
-	defer limit.Stop()
-	i := p.take(org, p.keys.generation())
-	if i != nil {
-		started = nil // it has long since
-		limit.Reset(2 * p.limits.Deadline)
-	}
-	go func() {
-		defer p.running.Done()
-		defer p.leave()
-		answer, err := p.serve(i, org, body, c, started)
-		done <- outcome{answer, err}
-		if !state.CompareAndSwap(callRuns, callEnded) {
-			p.stuck.Add(-1)
-		}
-	}()
+	c.limit.Reset(patience)
+	defer c.limit.Stop()
+	started := c.started
+	go c.serve()
 	for {
 		select {
-		case o := <-done:
-			p.count(o.err)
-			return o.answer, o.err
+		case <-c.done:
+			p.count(c.err)
+			return c.err
 		case <-started:
 			started = nil
-			limit.Reset(2 * p.limits.Deadline)
-		case <-limit.C:
+			c.limit.Reset(2 * p.limits.Deadline)
+		case <-c.limit.C:
 			p.stuck.Add(1)
-			if !state.CompareAndSwap(callRuns, callAbandoned) {
+			if !c.state.CompareAndSwap(callRuns, callAbandoned) {
 				p.stuck.Add(-1)
 			}
 			p.count(errDeadline)
-			return nil, errStuck
+			return errStuck
 		}
 	}
 }
 
-// serve has i answer, or a new instance of org where there is none; started is
-// closed when that has started.
-func (p *plugin) serve(i *instance, org policy.OrgID, body []byte, c *call, started chan<- struct{}) (_ []byte, err error) {
-	defer recovered(&err)
+// serve gets the outcome of c. After that somebody else may use c.
+func (c *call) serve() {
+	p := c.plugin
+	defer p.running.Done()
+	o := p.answer(c)
+	p.leave()
+	c.outcome = o
+	if !c.state.CompareAndSwap(callRuns, callEnded) {
+		p.stuck.Add(-1)
+	}
+	c.done <- struct{}{}
+}
+
+// answer has an instance answer c.
+func (p *plugin) answer(c *call) (o outcome) {
+	defer recovered(&o.err)
+	i := c.instance
 	if i == nil {
-		if i, err = p.instance(org, c); err != nil {
-			return nil, err
+		var err error
+		if i, err = p.start(c.org, c); err != nil {
+			return outcome{err: err, none: true}
 		}
-		close(started)
+		close(c.started)
 	}
-	ctx, cancel := context.WithTimeout(withCall(context.Background(), c), p.limits.Deadline)
-	defer cancel()
-	answer, err := i.ask(ctx, body, p.limits.OutputBytes)
-	if err != nil {
-		late := ctx.Err() != nil
+	ctx := c.until(time.Now().Add(p.limits.Deadline))
+	o = i.ask(ctx, c.body, p.limits.OutputBytes)
+	switch {
+	case o.err == nil:
+		p.putBack(i)
+	case o.none:
+		o.err = explain(o.err, ctx.Err() != nil)
 		i.close()
-		if answer == nil {
-			return nil, explain(err, late)
-		}
-		return answer, nil
+	default:
+		o.err = nil
+		i.close()
 	}
-	p.putBack(i)
-	return answer, nil
+	return o
 }
 
-// instance is a new one, or an idle one that does not have the configuration of
-// now and gets it.
-func (p *plugin) instance(org policy.OrgID, c *call) (*instance, error) {
-	ctx, cancel := context.WithTimeout(withCall(context.Background(), c), p.limits.StartDeadline)
-	defer cancel()
+// start makes an instance, or takes an idle one that does not have the
+// configuration of now and gets it.
+func (p *plugin) start(org policy.OrgID, c *call) (*instance, error) {
+	ctx := c.until(time.Now().Add(p.limits.StartDeadline))
 	i := p.take(org, anyGeneration)
 	configuration, generation, err := p.configuration(org)
 	if err == nil && i == nil {

@@ -393,9 +393,8 @@ func TestStatus(t *testing.T) {
 func TestAStartThatIsLateAlready(t *testing.T) {
 	t.Parallel()
 	p, _, _, _ := clocked(t, "features", "", patient())
-	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Hour))
-	defer cancel()
-	if i, err := start(withCall(ctx, &call{log: p.guestLog}), p.machine, p.module, p.budget, p.limits); err == nil {
+	ctx := (&call{log: p.guestLog}).until(time.Now().Add(-time.Hour))
+	if i, err := start(ctx, p.machine, p.module, p.budget, p.limits); err == nil {
 		i.close() // it had nothing to do that needed a check
 	}
 	p.limits.StartDeadline = 1

@@ -31,12 +31,12 @@ func (r *reader) failf(format string, args ...any) { r.fail(fmt.Errorf(format, a
 func (r *reader) done() bool { return r.at >= len(r.b) }
 
 func (r *reader) byte() byte {
-	if r.done() {
-		r.fail(errShort)
-		return 0
+	if r.at < len(r.b) {
+		r.at++
+		return r.b[r.at-1]
 	}
-	r.at++
-	return r.b[r.at-1]
+	r.fail(errShort)
+	return 0
 }
 
 // take is the next n bytes themselves, not a copy.
@@ -81,7 +81,23 @@ func (r *reader) leb(bits uint, signed bool) uint64 {
 	}
 }
 
-func (r *reader) u32() uint32 { return uint32(r.leb(32, false)) }
+// u32 is nearly always one byte, and a module has millions.
+func (r *reader) u32() uint32 {
+	if r.at < len(r.b) && r.b[r.at] < 0x80 {
+		r.at++
+		return uint32(r.b[r.at-1])
+	}
+	return uint32(r.leb(32, false))
+}
+
+// number passes over a number of at most bits bits, signed.
+func (r *reader) number(bits uint) {
+	if r.at < len(r.b) && r.b[r.at] < 0x80 {
+		r.at++
+		return
+	}
+	r.leb(bits, true)
+}
 
 // count reads the length of a vector, of which each element has at least one byte.
 func (r *reader) count(what string, most uint32) uint32 {

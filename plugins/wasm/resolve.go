@@ -81,7 +81,7 @@ func (v *verifier) ask(ctx context.Context, c *plugins.Credential, turn *plugins
 	for {
 		p, err := v.host.table.Load().resolve(v.name, v.org)
 		if err != nil {
-			v.host.log.Warn("plugin not found", "plugin", v.name, "org", v.org, "error", err)
+			v.host.missing.warn(v.host.log, "plugin not found", "plugin", v.name, "org", v.org, "error", err)
 			return refuse(policy.CauseUnavailable, err)
 		}
 		org := v.org

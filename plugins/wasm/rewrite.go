@@ -31,10 +31,14 @@ func (m *module) rewrite(l Limits) ([]byte, error) {
 	if m.memories != 1 || m.memoryMin > l.memoryPages() {
 		return nil, errors.New("has no memory, or too much")
 	}
-	out := []byte("\x00asm\x01\x00\x00\x00")
+	size := 64
+	for _, s := range m.sections {
+		size += len(s.content) + len(s.content)/8 // checks are far less in modules of real tool chains
+	}
+	out := append(make([]byte, 0, size), "\x00asm\x01\x00\x00\x00"...)
 	written := false
 	for _, s := range m.sections {
-		if !written && s.id != sectionCustom && sectionOrder(s.id) >= sectionOrder(sectionGlobal) {
+		if !written && sectionOrder(s.id) >= sectionOrder(sectionGlobal) {
 			out = appendSection(out, sectionGlobal, m.rewriteGlobals(s))
 			written = true
 			if s.id == sectionGlobal {
@@ -97,14 +101,11 @@ func (m *module) rewriteCode(content []byte, checkPages uint32) ([]byte, error) 
 	w := &writer{globals: m.globals, checkPages: checkPages}
 	r := &reader{b: content}
 	n := r.u32()
-	out := appendU32(make([]byte, 0, len(content)+64*int(n)), n)
+	out := appendU32(make([]byte, 0, len(content)+len(content)/8), n)
 	var body []byte
 	for i := range n {
 		w.variables = len(m.functions[len(m.imports)+int(i)].params)
 		body = w.body(body[:0], r)
-		if r.err == nil && w.loops > loopsMost {
-			r.fail(errors.New("too many loops in functions of too many variables"))
-		}
 		if r.err != nil {
 			return nil, fmt.Errorf("function %d: %w", int(i)+len(m.imports), r.err)
 		}
@@ -118,7 +119,7 @@ type writer struct {
 	globals    uint32 // of the original: the first one added
 	checkPages uint32
 	variables  int // of the function at hand
-	loops      int // of all functions, each as many times as it has variables
+	effort     effort
 }
 
 func (w *writer) body(out []byte, outer *reader) []byte {
@@ -131,15 +132,18 @@ func (w *writer) body(out []byte, outer *reader) []byte {
 	for !r.done() {
 		start := r.at
 		in := r.instruction(w.globals)
+		w.effort.instruction(in)
 		switch {
 		case in.op == opLoop:
-			w.loops += w.variables
 			out = w.charge(append(out, r.b[kept:r.at]...), code)
 			kept = r.at
 		case in.bulk:
 			out = w.chargeOperand(append(out, r.b[kept:start]...))
 			kept = start
 		}
+	}
+	if r.err == nil {
+		r.err = w.effort.end(w.variables)
 	}
 	if r.err != nil {
 		outer.fail(r.err)

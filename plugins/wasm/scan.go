@@ -37,10 +37,12 @@ func (h *Host) scan(ctx context.Context) error {
 	if h.scanning.closed {
 		return errors.New("closed")
 	}
-	found, odd, err := list(h.dir)
+	found, odd, unread, err := list(h.dir)
 	if err != nil {
 		return err
 	}
+	before := h.table.Load().services()
+	defer func() { h.loseLocked(before) }()
 	h.logOddLocked(odd)
 	for _, p := range found {
 		if ctx.Err() != nil {
@@ -49,7 +51,7 @@ func (h *Host) scan(ctx context.Context) error {
 		h.refreshLocked(ctx, p)
 	}
 	for p := range h.scanning.seen {
-		if !slices.Contains(found, p) {
+		if !slices.Contains(found, p) && !unread[p.folder] {
 			h.removeLocked(p)
 		}
 	}

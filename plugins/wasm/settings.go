@@ -183,14 +183,18 @@ func readBounded(path string, most int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > most {
+	b := bytes.NewBuffer(make([]byte, 0, min(info.Size(), int64(most))+bytes.MinRead))
+	if _, err := b.ReadFrom(io.LimitReader(f, int64(most)+1)); err != nil {
+		return nil, err
+	}
+	if b.Len() > most {
 		return nil, fmt.Errorf("%s: more than %d bytes", filepath.Base(path), most)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // openRegular looks before it opens: opening a pipe would wait.

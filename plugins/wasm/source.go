@@ -38,6 +38,7 @@ func filesOf(dir string, p place) files {
 type source struct {
 	place
 	binary   []byte
+	module   [sha256.Size]byte // of binary
 	settings *settings
 	secrets  map[string]octets
 	digest   [sha256.Size]byte // of everything above
@@ -61,9 +62,9 @@ func read(p place, f files, limits Limits) (*source, error) {
 	if s.settings.Name != "" && s.settings.Name != p.name {
 		return nil, fmt.Errorf("the settings are those of %q", s.settings.Name)
 	}
-	sum := sha256.Sum256(s.binary)
-	if want := s.settings.SHA256; want != "" && !strings.EqualFold(want, hex.EncodeToString(sum[:])) {
-		return nil, fmt.Errorf("the module has SHA-256 %x, not the %s of its settings", sum, want)
+	s.module = sha256.Sum256(s.binary)
+	if want := s.settings.SHA256; want != "" && !strings.EqualFold(want, hex.EncodeToString(s.module[:])) {
+		return nil, fmt.Errorf("the module has SHA-256 %x, not the %s of its settings", s.module, want)
 	}
 	if err := s.readSecrets(filepath.Dir(f.settings)); err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func (s *source) sum(text []byte) [sha256.Size]byte {
 		fmt.Fprintf(h, "%d:", len(b))
 		h.Write(b)
 	}
-	add(s.binary)
+	add(s.module[:])
 	add(text)
 	for _, name := range slices.Sorted(maps.Keys(s.secrets)) {
 		add([]byte(name))
@@ -139,12 +140,13 @@ func (f files) stamps(s *settings) map[string]stamp {
 }
 
 // list finds the modules of a plugins folder. What cannot be a plugin is left
-// out, with the reason.
-func list(dir string) (found []place, odd map[string]error, err error) {
-	odd = map[string]error{}
+// out, with the reason. unread are folders that are there and could not be read:
+// nobody knows what is in them.
+func list(dir string) (found []place, odd map[string]error, unread map[string]bool, err error) {
+	odd, unread = map[string]error{}, map[string]bool{}
 	top, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	collect := func(folder string, entries []os.DirEntry) {
 		for _, e := range entries {
@@ -172,12 +174,12 @@ func list(dir string) (found []place, odd map[string]error, err error) {
 		}
 		entries, err := os.ReadDir(filepath.Join(dir, name))
 		if err != nil {
-			odd[name] = err
+			odd[name], unread[name] = err, true
 			continue
 		}
 		collect(name, entries)
 	}
-	return found, odd, nil
+	return found, odd, unread, nil
 }
 
 func checkName(name string) error {

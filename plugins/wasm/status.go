@@ -11,8 +11,8 @@ import (
 	"github.com/cordon-mq/cordon/policy"
 )
 
-// Status is how one plugin of the folder fares. Counts are those of the version
-// at work.
+// Status is how one plugin of the folder fares. Counts only grow, whatever versions
+// come and go.
 type Status struct {
 	Name, Folder string
 	Orgs         []policy.OrgID
@@ -95,12 +95,18 @@ func (h *Host) Status() []Status {
 		all = append(all, s)
 	}
 	for at, why := range t.refused {
-		all = append(all, Status{Name: at.name, Folder: at.folder, Refused: why})
+		all = append(all, Status{Name: at.name, Folder: at.folder, Refused: why, Counts: h.countsOf(at).snapshot()})
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Folder, b.Folder))
 	})
 	return all
+}
+
+// countsOf are those of a place, which outlive its plugins.
+func (h *Host) countsOf(p place) *counts {
+	c, _ := h.counted.LoadOrStore(p, &counts{})
+	return c.(*counts) //nolint:forcetypeassert // nothing else is stored
 }
 
 // MemoryBytes is what all instances use of the limit they share.

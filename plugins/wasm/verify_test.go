@@ -1,9 +1,11 @@
 package wasm
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -139,17 +141,40 @@ func TestRequestJSON(t *testing.T) {
 	c.Client.TLS = &policy.TLS{Version: "1.3", SNI: "a.example", Cert: &policy.Certificate{Subject: "CN=x", SAN: []string{"y"}, SHA256: "00"}}
 	r := newRequest(organisation(t, "acme01"), c, &plugins.Turn{Method: "M", Data: []byte("d"), State: []byte("s")})
 	r.NowMS = 1
-	b, err := json.Marshal(r)
+	b := r.appendNow(r.append(nil))
 	want := `{"v":1,"org":"acme01","username":"use-token-auth","client_id":"d:acme01:sensor:d1","token":"c2VjcmV0",` +
 		`"peer":{"address":"192.0.2.7","tls":{"version":"1.3","sni":"a.example","cert":{"subject":"CN=x","san":["y"],"sha256":"00"}}},` +
-		`"now_ms":1,"auth":{"method":"M","data":"ZA=="},"state":"cw=="}`
-	if err != nil || string(b) != want {
-		t.Errorf("got  %s\nwant %s\n%v", b, want, err)
+		`"auth":{"method":"M","data":"ZA=="},"state":"cw==","now_ms":1}`
+	if string(b) != want {
+		t.Errorf("got  %s\nwant %s", b, want)
 	}
-	none, err := json.Marshal(newRequest(policy.OrgID{}, &plugins.Credential{}, nil))
-	if err != nil || string(none) != `{"v":1,"peer":{},"now_ms":0}` {
-		t.Errorf("%s, %v", none, err)
+	none := newRequest(policy.OrgID{}, &plugins.Credential{}, nil)
+	if b := none.appendNow(none.append(nil)); string(b) != `{"v":1,"peer":{},"now_ms":0}` {
+		t.Errorf("%s", b)
 	}
+}
+
+// FuzzRequest holds what is written by hand against encoding/json.
+func FuzzRequest(f *testing.F) {
+	f.Add("acme", "us\"er\\", "c\x00\xff\u2028", []byte{0, 255}, true, "h", "CN=d", "a", "", "M", []byte("x"), []byte(nil))
+	f.Add("", "", "", []byte(nil), false, "", "", "", "", "", []byte(nil), []byte{1})
+	f.Fuzz(func(t *testing.T, address, user, id string, token []byte, tls bool, sni, subject, san1, san2, method string, data, state []byte) {
+		secret := octets(token)
+		r := &request{V: 1, Username: user, ClientID: id, Token: &secret, Peer: peer{Address: address}, State: state, NowMS: 7}
+		if tls {
+			r.Peer.TLS = &peerTLS{Version: "1.3", SNI: sni, Cert: &peerCert{Subject: subject, SAN: []string{san1, san2}}}
+			r.Auth = &requestAuth{Method: method, Data: data}
+		}
+		want, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, same any
+		b := r.appendNow(r.append(nil))
+		if err := errors.Join(json.Unmarshal(b, &got), json.Unmarshal(want, &same)); err != nil || !reflect.DeepEqual(got, same) {
+			t.Errorf("wrote %q, encoding/json %q: %v", b, want, err)
+		}
+	})
 }
 
 func TestConversation(t *testing.T) {
@@ -196,9 +221,27 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(okAnswer))
 	f.Add([]byte(`{"ok":true,"claims":{"a":[1,{"b":null}]},"continue":"eA==","state":""}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := decodeAnswer(b)
+		a, err := decodeAnswer(string(b))
 		if err != nil {
 			return
+		}
+		// encoding/json, which is less strict, reads the same.
+		var same struct {
+			answer
+
+			Continue, State, Data *[]byte
+			Claims                map[string]any
+		}
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		d.DisallowUnknownFields()
+		if err := d.Decode(&same); err != nil {
+			t.Fatalf("accepted %q, which encoding/json refuses: %v", b, err)
+		}
+		if a.OK != same.OK || a.NotMine != same.NotMine || a.Org != same.Org || a.Subject != same.Subject || a.Reason != same.Reason ||
+			a.ExpiresAtMS != same.ExpiresAtMS || a.CacheTTLMS != same.CacheTTLMS || a.UnknownKID != same.UnknownKID ||
+			(a.Continue == nil) != (same.Continue == nil) || !sameJSON(t, a.Claims, same.Claims) {
+			t.Errorf("%q: %+v, encoding/json reads %+v", b, a, same)
 		}
 		// What was accepted is JSON that says ok only where it has that very member.
 		if a.OK && !strings.Contains(string(b), `"ok"`) && !strings.Contains(string(b), `\u`) {
@@ -208,6 +251,19 @@ func FuzzAnswer(f *testing.F) {
 			t.Errorf("accepted %q", b)
 		}
 	})
+}
+
+// sameJSON compares values whose numbers may be of different types.
+func sameJSON(t *testing.T, a, b map[string]any) bool {
+	t.Helper()
+	plain := func(v any) (out any) {
+		text, err := json.Marshal(v)
+		if err = errors.Join(err, json.Unmarshal(text, &out)); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	return reflect.DeepEqual(plain(a), plain(b))
 }
 
 func FuzzSettings(f *testing.F) {

@@ -30,7 +30,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.rescan(ctx) // what changed since Open
 	again := time.NewTicker(min(lookAgain, h.limits.IdleAfter))
 	defer again.Stop()
-	var settle <-chan time.Time
+	var settle, lost <-chan time.Time
 	var first time.Time
 	for {
 		select {
@@ -53,10 +53,15 @@ func (h *Host) Run(ctx context.Context) error {
 			settle = nil
 			h.watchFolders(w)
 			h.rescan(ctx)
+		case <-lost:
+			h.rescan(ctx) // once more, for it may be back and no event said so
 		case <-again.C:
 			h.closeIdle()
 			h.watchFolders(w)
 			h.rescan(ctx)
+		}
+		if lost = nil; h.tellLost() {
+			lost = time.After(lostAfter)
 		}
 	}
 }
@@ -86,5 +91,7 @@ func (h *Host) closeIdle() {
 	before := h.now().Add(-h.limits.IdleAfter)
 	for _, p := range h.table.Load().plugins {
 		p.closeIdle(before)
+		p.faults.flush(p.log, "plugin failed")
 	}
+	h.missing.flush(h.log, "plugin not found")
 }

@@ -1,0 +1,54 @@
+package wasm
+
+import "errors"
+
+// effort estimates how long the compiler is busy with a module.
+type effort struct {
+	blocks, branches int // of the function at hand
+	loops            int // of the function at hand
+
+	blocksAll, loopsAll, joinsAll int
+}
+
+// instruction counts one of the function at hand. A check is a block of its own, and
+// every loop has one.
+func (e *effort) instruction(in instruction) {
+	switch in.op {
+	case opBlock, opElse:
+		e.blocks++
+	case opLoop:
+		e.blocks += 3
+		e.loops++
+	case opIf:
+		e.blocks += 3
+		e.branches += 2
+	case opBr:
+		e.branches++
+	case opBrIf:
+		e.blocks++
+		e.branches += 2
+	case opBrTable:
+		e.blocks += int(in.labels) + 1
+		e.branches += int(in.labels) + 1
+	}
+}
+
+// end ends a function of so many variables and says whether it, or all until now, is
+// too much.
+func (e *effort) end(variables int) error {
+	blocks := e.blocks + 3
+	e.blocksAll += blocks * blocks
+	e.loopsAll += e.loops * variables
+	e.joinsAll += (blocks + e.branches) * max(0, variables-fewVariables)
+	e.blocks, e.branches, e.loops = 0, 0, 0
+	switch {
+	case blocks > blocksMost, e.blocksAll > blocksAllMost:
+		return errors.New("too many branches for the compiler")
+	case e.loopsAll > loopsMost:
+		return errors.New("too many loops in functions of too many variables")
+	case e.joinsAll > joinsMost:
+		return errors.New("too many branches in functions of too many variables")
+	default:
+		return nil
+	}
+}
