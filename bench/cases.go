@@ -116,6 +116,17 @@ func cases() []benchCase {
 			peers: withTLS, metrics: flow, run: func(ctx context.Context, t *trial) (sample, error) { return t.crowded(ctx) },
 		},
 		benchCase{
+			id: "churn", title: "Fan-in 50→1, QoS 0, each message to a topic that nobody used before", chart: "churn",
+			peers: withTLS, metrics: flow, run: func(ctx context.Context, t *trial) (sample, error) {
+				return t.flow(ctx, t.churn(t.process.Plain))
+			},
+		},
+		benchCase{
+			id: "churn-uncovered", title: "The same with policies whose answers cover no other topics", chart: "churn",
+			peers: []string{peers.Cordon}, alone: true, metrics: flow,
+			run: func(ctx context.Context, t *trial) (sample, error) { return t.uncovered(ctx) },
+		},
+		benchCase{
 			id: "authorisation", title: "Authorisation, part of all CPU of fan-in QoS 0", chart: "authorisation", peers: []string{peers.Cordon},
 			metrics: []metric{authShare}, needs: "perf", run: func(ctx context.Context, t *trial) (sample, error) { return t.profile(ctx) },
 		},
@@ -186,6 +197,15 @@ func (t *trial) fanIn(qos byte, target load.Target) load.Flow {
 		Payload: payload, Window: fanInWindow,
 		Warm: t.size.warm, WarmMessages: 2 * peers.TopicsPerPublisher, Span: t.size.span,
 	}
+}
+
+// churn is fan-in without a topic that comes twice.
+func (t *trial) churn(target load.Target) load.Flow {
+	f := t.fanIn(0, target)
+	for i := range f.Publishers {
+		f.Publishers[i] = t.peer.FreshPublisher(i)
+	}
+	return f
 }
 
 func (t *trial) fanOut() load.Flow {

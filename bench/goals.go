@@ -77,6 +77,10 @@ func goals() []goal {
 		what: "fan-in QoS 0, CPU, among other subscriptions / quiet", limit: 1.5,
 		of: term{"fan-in-crowd", peers.Cordon, cpuPerMessage}, against: term{"fan-in-qos0", peers.Cordon, cpuPerMessage},
 	}
+	churn := goal{
+		what: "fan-in QoS 0, messages/s, topics that are always new / that take turns", limit: 0.6, atLeast: true,
+		of: term{"churn", peers.Cordon, perSecond}, against: term{"fan-in-qos0", peers.Cordon, perSecond},
+	}
 	tlsConnects := goal{
 		what: "connects/s, TLS, / bare Go TLS listener", limit: 0.85, atLeast: true,
 		of: term{"connects-tls", peers.Cordon, connects}, against: term{"connects-tls", peers.Bare, connects},
@@ -93,6 +97,7 @@ func goals() []goal {
 		ratio("fan-in QoS 0 over TLS, CPU, / Mosquitto", "fan-in-tls-qos0", cpuPerMessage, peers.Mosquitto, 0.6),
 		ratio("fan-in QoS 1 over TLS, CPU, / Mosquitto", "fan-in-tls-qos1", cpuPerMessage, peers.Mosquitto, 0.6),
 		crowd,
+		churn,
 		ratio("open arrival QoS 0, p50, / Mosquitto", "open-qos0", p50, peers.Mosquitto, 1),
 		ratio("open arrival QoS 0, p99, / Mosquitto", "open-qos0", p99, peers.Mosquitto, 1),
 		ratio("open arrival QoS 1, p50, / Mosquitto", "open-qos1", p50, peers.Mosquitto, 1),

@@ -92,6 +92,16 @@ func (t *trial) mosquittoMaximum(ctx context.Context, qos byte) (rate float64, e
 	return 2 * fallbackRate, nil
 }
 
+// uncovered is churn where each topic has to be judged by itself.
+func (t *trial) uncovered(ctx context.Context) (s sample, err error) {
+	t.process, err = t.peer.Uncovered().Start(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.process.Stop()) }()
+	return t.flow(ctx, t.churn(t.process.Plain))
+}
+
 // The crowd beside fan-in.
 const (
 	crowdPerSession = 500 // subscriptions, the most that the default policies allow

@@ -12,8 +12,11 @@ import (
 // Publisher is one publishing client and the topics it rotates over.
 type Publisher struct {
 	Identity Identity
-	Topics   []string
+	Topics   []string // where one holds [Number], each message has a topic of its own
 }
+
+// Number in a topic stands for the number of the message, in as many digits.
+const Number = "000000000000"
 
 // Reader is one subscribed client.
 type Reader struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"strings"
 )
 
 // First bytes of the packets that a client sends (MQTT 3.1.1 §2.2).
@@ -100,9 +101,10 @@ func appendText(dst []byte, text string) ([]byte, error) {
 
 // template is a PUBLISH that is encoded but for its packet identifier and stamp.
 type template struct {
-	packet  []byte
-	idAt    int // where the packet identifier is; 0 at QoS 0
-	stampAt int
+	packet   []byte
+	numberAt int // where the topic has Number; 0: nowhere
+	idAt     int // where the packet identifier is; 0 at QoS 0
+	stampAt  int
 }
 
 // newTemplate encodes a PUBLISH whose payload has size bytes, at least stampSize.
@@ -120,6 +122,9 @@ func newTemplate(topic string, qos byte, size int) (template, error) {
 	body = append(body, make([]byte, max(size, stampSize))...)
 	t.packet = appendPacket(nil, firstPublish|qos<<1, body)
 	header := len(t.packet) - len(body)
+	if at := strings.Index(topic, Number); at >= 0 {
+		t.numberAt = header + 2 + at // after the topic's length
+	}
 	t.stampAt += header
 	if qos > 0 {
 		t.idAt += header
@@ -134,6 +139,12 @@ func (t *template) append(dst []byte, s stamp) []byte {
 	dst = append(dst, t.packet...)
 	if t.idAt > 0 {
 		binary.BigEndian.PutUint16(dst[at+t.idAt:], uint16(s.number%math.MaxUint16)+1)
+	}
+	if t.numberAt > 0 {
+		digits := dst[at+t.numberAt:][:len(Number)]
+		for i, n := len(digits)-1, s.number; n > 0 && i >= 0; i, n = i-1, n/10 {
+			digits[i] = '0' + byte(n%10)
+		}
 	}
 	s.put(dst[at+t.stampAt:])
 	return dst

@@ -188,3 +188,23 @@ func FuzzScanner(f *testing.F) {
 		}
 	})
 }
+
+func TestNumberInATopic(t *testing.T) {
+	t.Parallel()
+	for _, qos := range []byte{0, 1} {
+		p, err := newTemplate("a/"+Number+"/b", qos, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for number, want := range map[uint64]string{0: "a/000000000000/b", 7: "a/000000000007/b", 123456789012: "a/123456789012/b"} {
+			packet := p.append([]byte("before"), stamp{number: number})[len("before"):]
+			if !bytes.Contains(packet, []byte(want)) {
+				t.Errorf("QoS %d, message %d: % x", qos, number, packet)
+			}
+			body := packet[2:] // its length takes one byte
+			if m, err := parseMessage(packet[0], body); err != nil || m.number != number {
+				t.Errorf("QoS %d, message %d: %+v, %v", qos, number, m, err)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -36,6 +37,10 @@ func (l *Lab) cordon(ctx context.Context, binary string) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	policies, err := l.uncoveredPolicies(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
 	version, err := exec.CommandContext(ctx, binary, "version").Output()
 	if err != nil {
 		return nil, err
@@ -45,6 +50,7 @@ func (l *Lab) cordon(ctx context.Context, binary string) (*Peer, error) {
 		Title: "Cordon", Version: string(bytes.TrimSpace(line)), hasTLS: true,
 		Setup:  "the program with its default policies; devices with generated tokens, applications with an API key",
 		caFile: filepath.Join(data, "tls", "ca.crt"), mounts: true, plugged: plugged,
+		uncovered: []string{"--policy", policies},
 		launch: func(e endpoints, _ bool) (string, []string, error) {
 			return binary, []string{
 				"serve", "--data", data, "--mqtt", e.plain, "--mqtts", e.tls, "--https", "off", "--log-level", "error",
@@ -59,6 +65,17 @@ func (l *Lab) cordon(ctx context.Context, binary string) (*Peer, error) {
 			return load.Identity{ClientID: fmt.Sprintf("a:%s:%s", organisation, id), Username: who.key, Password: who.token}
 		},
 	}, nil
+}
+
+// uncoveredPolicies writes the built-in policies with one that forbids an event.
+// Then no answer holds for all events, so the built-in rules leave covers out.
+func (l *Lab) uncoveredPolicies(ctx context.Context, binary string) (dir string, err error) {
+	dir = filepath.Join(l.dir, "uncovered")
+	if said, err := exec.CommandContext(ctx, binary, "policy", "init", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("policy init: %w\n%s", err, said)
+	}
+	const rule = "package cordon.publish\n\ndeny contains \"forbidden\" if input.levels[6] == \"forbidden\"\n"
+	return dir, os.WriteFile(filepath.Join(dir, "cordon", "publish", "forbidden.rego"), []byte(rule), 0o600)
 }
 
 // credentials are secrets of a registry that is thrown away.

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cordon-mq/cordon/bench/load"
 )
@@ -36,7 +37,8 @@ type Peer struct {
 	mounts bool // devices write short topics
 	caFile string
 
-	plugged func(i int) load.Identity // nil: no plugins
+	plugged   func(i int) load.Identity // nil: no plugins
+	uncovered []string                  // arguments for policies without covers; nil: it has no policies
 }
 
 // Devices is how many different devices may publish or connect.
@@ -59,6 +61,26 @@ func (p *Peer) Publisher(i int) load.Publisher {
 		topics[k] = fmt.Sprintf("%sevt/e%d/fmt/json", prefix, k)
 	}
 	return load.Publisher{Identity: p.device(i), Topics: topics}
+}
+
+// FreshPublisher is device i that writes each message to a topic of its own.
+func (p *Peer) FreshPublisher(i int) load.Publisher {
+	one := p.Publisher(i)
+	return load.Publisher{Identity: one.Identity, Topics: []string{strings.Replace(one.Topics[0], "e0", load.Number, 1)}}
+}
+
+// Uncovered is a Cordon whose policies say of each topic only what holds for it:
+// their answers cover no others. Nil for any other peer.
+func (p *Peer) Uncovered() *Peer {
+	if p.uncovered == nil {
+		return nil
+	}
+	other := *p
+	other.launch = func(e endpoints, keep bool) (string, []string, error) {
+		program, args, err := p.launch(e, keep)
+		return program, append(args, p.uncovered...), err
+	}
+	return &other
 }
 
 // FilterAll matches every event of every device.

@@ -21,6 +21,8 @@ type brokerLog struct {
 
 	restoredLine, collected *regexp.Regexp
 
+	watch func(line string) // sees every line, one at a time; may be nil
+
 	state struct {
 		sync.Mutex
 		rest     []byte // the beginning of a line
@@ -63,6 +65,9 @@ func (l *brokerLog) Write(b []byte) (int, error) {
 }
 
 func (l *brokerLog) lineLocked(line string) {
+	if l.watch != nil {
+		l.watch(line)
+	}
 	if found := l.collected.FindStringSubmatch(line); found != nil {
 		megabytes, _ := strconv.ParseInt(found[1], 10, 64)
 		l.state.heap = megabytes << 20

@@ -28,7 +28,11 @@ func trials() []trial {
 		{"growth", "many messages through few sessions", growthCommand},
 		{"startup", "a start with many kept sessions", startupCommand},
 		{"storm", "everybody reconnects at once", stormCommand},
+		{"registry", "many devices in one organisation", registryCommand},
 		{"stall", "readers that stop, beside others that do not", stallCommand},
+		{"plugins", "connects beside hostile plugins", pluginsCommand},
+		{"sweep", "activations of policies under load", sweepCommand},
+		{"review", "policies that are looked at before they are live, under load", reviewCommand},
 	}
 }
 

@@ -34,6 +34,7 @@ type program struct {
 	mqtts  string // empty: off
 	args   []string
 	env    []string
+	watch  func(line string) // what sees each line of the log; may be nil
 
 	key, token string // secrets of a registry that is thrown away
 }
@@ -139,6 +140,7 @@ func (p *program) start() (*broker, error) {
 	args := append([]string{"serve", "--data", p.data, "--mqtt", p.mqtt, "--mqtts", mqtts, "--https", "off"}, p.args...)
 	b := &broker{cmd: exec.Command(p.binary, args...), log: newBrokerLog(), started: time.Now(), gone: make(chan struct{})}
 	b.cmd.Env = append(os.Environ(), p.env...)
+	b.log.watch = p.watch
 	b.cmd.Stderr = b.log
 	if err := b.cmd.Start(); err != nil {
 		return nil, err
