@@ -76,6 +76,12 @@ func fences() []fence {
 			scope:  inAll,
 		},
 		{
+			reason: "everybody counts with plain atomics, and one package shows the counts",
+			except: []string{"broker/metrics/...", "bench/..."},
+			never:  []string{"github.com/prometheus/..."},
+			scope:  inAll,
+		},
+		{
 			reason: "topic rules are shared by the policy engine and the router and depend on neither",
 			in:     []string{"policy/topic/..."},
 			only:   []string{"std", "policy/topic/..."},
@@ -85,6 +91,12 @@ func fences() []fence {
 			reason: "the words everyone shares depend on nobody",
 			in:     []string{"policy"},
 			only:   []string{"std", "policy/topic"},
+			scope:  inCode,
+		},
+		{
+			reason: "the decision log knows the words; main chose who renders and where records are kept",
+			in:     []string{"policy/audit"},
+			only:   []string{"std", "policy", "policy/topic"},
 			scope:  inCode,
 		},
 		{
@@ -375,6 +387,8 @@ func TestImportsFindsFaults(t *testing.T) {
 		{"Badger in its adapter", "broker/store/badgerstore/a.go", `import _ "github.com/dgraph-io/badger/v4"`, 0},
 		{"mochi in the broker", "broker/a.go", `import _ "github.com/mochi-mqtt/server/v2/packets"`, 1},
 		{"mochi below wire", "broker/wire/wiretest/a.go", `import _ "github.com/mochi-mqtt/server/v2/packets"`, 0},
+		{"Prometheus in the broker", "broker/a.go", `import _ "github.com/prometheus/client_golang/prometheus"`, 1},
+		{"Prometheus in its adapter", "broker/metrics/a.go", `import _ "github.com/prometheus/client_golang/prometheus"`, 0},
 		{"a library in policy", "policy/a.go", `import _ "example.org/x"`, 1},
 		{"a library in a test of policy", "policy/a_test.go", `import _ "example.org/x"`, 0},
 		{"topic in policy", "policy/a.go", `import _ "` + module + `/policy/topic"`, 0},

@@ -16,8 +16,6 @@ import (
 	"github.com/cordon-mq/cordon/broker/api/control"
 	"github.com/cordon-mq/cordon/broker/pki"
 	"github.com/cordon-mq/cordon/broker/registry"
-	"github.com/cordon-mq/cordon/broker/store"
-	"github.com/cordon-mq/cordon/broker/store/badgerstore"
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -70,36 +68,28 @@ func (c *initCmd) alone(ctx context.Context, org policy.OrgID) (made seeded, err
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return made, err
 	}
-	log := slog.New(slog.DiscardHandler)
-	st, err := badgerstore.Open(filepath.Join(c.Data, "db"), badgerstore.Options{Logger: log})
-	if errors.Is(err, store.ErrLocked) {
-		return made, fmt.Errorf("data folder %s is in use by a broker that does not answer yet; try again", c.Data)
-	}
-	if err != nil {
-		return made, err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	r, err := registry.Open(st, registry.Options{Log: log})
-	if err != nil {
-		return made, err
-	}
-	defer r.Close()
-	seed, err := r.SeedOrganisation(ctx, org, c.Name)
-	if err != nil {
-		return made, err
-	}
-	names, err := organisationNames(ctx, r)
-	if err != nil {
-		return made, err
-	}
-	ca, err := pki.Open(filepath.Join(c.Data, "tls"), pki.Names{Domain: c.Domain, Organisations: names, Hosts: hosts(), Log: log}, nil)
-	if err != nil {
-		return made, err
-	}
-	return seeded{api.CreatedOrganisation{
-		Org: org.String(), APIKey: seed.APIKey.Key, APIToken: seed.APIToken,
-		AdminUser: string(seed.AdminUser.Name) + "@" + org.String(), AdminPassword: seed.AdminPassword,
-	}, ca.CAFile()}, nil
+	err = aloneWith(c.Data, func(r *registry.Registry) error {
+		seed, err := r.SeedOrganisation(ctx, org, c.Name)
+		if err != nil {
+			return err
+		}
+		names, err := organisationNames(ctx, r)
+		if err != nil {
+			return err
+		}
+		ca, err := pki.Open(filepath.Join(c.Data, "tls"), pki.Names{
+			Domain: c.Domain, Organisations: names, Hosts: hosts(), Log: slog.New(slog.DiscardHandler),
+		}, nil)
+		if err != nil {
+			return err
+		}
+		made = seeded{api.CreatedOrganisation{
+			Org: org.String(), APIKey: seed.APIKey.Key, APIToken: seed.APIToken,
+			AdminUser: string(seed.AdminUser.Name) + "@" + org.String(), AdminPassword: seed.AdminPassword,
+		}, ca.CAFile()}
+		return nil
+	})
+	return made, err
 }
 
 // beside asks the broker that runs on the data folder.

@@ -34,6 +34,8 @@ type commandLine struct {
 	Init    initCmd    `cmd:"" help:"Make an organisation and print its first credentials."`
 	Pub     pubCmd     `cmd:"" help:"Publish messages."`
 	Sub     subCmd     `cmd:"" help:"Print the messages of a subscription."`
+	Export  exportCmd  `cmd:"" help:"Write a whole organisation to a file."`
+	Import  importCmd  `cmd:"" help:"Make an organisation from such a file."`
 	Policy  policyCmd  `cmd:"" help:"Write, check and test policy bundles."`
 	Plugin  pluginCmd  `cmd:"" help:"Write, check and try token verifiers."`
 	Version versionCmd `cmd:"" help:"Print the version."`

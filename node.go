@@ -18,13 +18,17 @@ import (
 	"github.com/cordon-mq/cordon/broker/api/control"
 	"github.com/cordon-mq/cordon/broker/config"
 	"github.com/cordon-mq/cordon/broker/feed"
+	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/listen"
+	"github.com/cordon-mq/cordon/broker/metrics"
+	"github.com/cordon-mq/cordon/broker/monitor"
 	"github.com/cordon-mq/cordon/broker/pki"
 	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/broker/store/badgerstore"
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/plugins/wasm"
 	"github.com/cordon-mq/cordon/policy"
+	"github.com/cordon-mq/cordon/policy/audit"
 	"github.com/cordon-mq/cordon/policy/opa"
 	"github.com/cordon-mq/cordon/policy/revision"
 )
@@ -41,13 +45,19 @@ type node struct {
 	verifiers *plugins.Set
 	broker    *broker.Broker
 	api       *api.API
+	messaging *messaging
 	tls       *tls.Config
 	caFile    string // empty with a certificate of the operator's own
 	tour      *tour
 	failures  *listen.Failures // of MQTT and REST together
 	short     atomic.Bool      // free space is below the watermark
+	metrics   *metrics.Set
+	ledger    *ledger.Ledger // of what is noted about clients
+	monitor   *monitor.Monitor
 
 	revisions *revision.Book // of the policy: what was live when
+	audit     *audit.Log     // who decides for everybody, and records it
+	decisions *audit.Store   // what was recorded; nil when none is kept
 
 	mqtts, mqtt, https *listen.Listener // nil when off
 
@@ -67,6 +77,9 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
+	if err := n.openMetrics(); err != nil {
+		return nil, err
+	}
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
@@ -79,21 +92,31 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.openPolicy(ctx, stderr); err != nil {
 		return nil, err
 	}
+	if err := n.openAudit(ctx); err != nil {
+		return nil, err
+	}
 	n.openPlugins(ctx)
 	n.verifiers = plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
 		{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
 		{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
 	}, n.findPlugin)
 	n.failures = listen.NewFailures(listen.FailuresConfig{})
+	n.openMonitor()
 	n.broker = broker.New(broker.Config{
-		Domain: cfg.Domain, Failures: n.failures, Log: log, Buffer: int64(cfg.MaxBuffer) << 20,
+		Domain: cfg.Domain, Failures: n.failures, Log: log, Buffer: int64(cfg.MaxBuffer) << 20, Observer: n.metrics, Monitor: n.monitor,
 	}, broker.Deps{
-		Decider:   n.engine,
+		Decider:   n.audit,
 		Verifiers: n.verifiers,
 		Registry:  feed.Registry{Registry: n.registry}, Store: n.store,
 	})
 	n.engine.OnActivate(func(policy.Generation) { n.broker.Sweep() })
-	n.onStop(n.registryWatch(func(ch registry.Change) { n.broker.Apply(feed.Change(ch)) }))
+	n.followPlugins()
+	cancel := n.registry.WatchCommits(func(list []registry.Change) {
+		for _, ch := range feed.Changes(list) {
+			n.broker.Apply(ch)
+		}
+	})
+	n.onStop(func() error { cancel(); return nil })
 	n.onStop(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 		defer cancel()
@@ -102,8 +125,14 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.restore(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.startMonitor(ctx); err != nil {
+		return nil, err
+	}
 	n.watchSpace()
 	n.returnMemory()
+	if err := n.watchMetrics(); err != nil {
+		return nil, err
+	}
 	return n, n.openAPI()
 }
 
@@ -229,8 +258,17 @@ func (n *node) openAPI() error {
 	if err != nil {
 		return err
 	}
+	n.messaging = newMessaging(n.broker)
+	recorded := &decisions{node: n, bundles: &bundles{node: n}}
+	recorded.bundles.open()
+	reviews := newReviews(n, recorded)
+	n.onStop(reviews.close)
 	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
-		Registry: n.registry, Decider: n.engine, Verifiers: n.verifiers, OperatorToken: token, Failures: n.failures, Ready: n.ready,
+		Registry: n.registry, Decider: n.audit, Verifiers: n.verifiers, OperatorToken: token, Failures: n.failures, Ready: n.ready, Metrics: n.metrics.Handler(),
+		Messaging: n.messaging,
+		Ledger:    n.ledger, Clients: clients{n.monitor, n.broker},
+		Narrowings: n.openLayers(),
+		Decisions:  recorded, Reviews: reviews,
 		Revisions: n.revisions, Gate: func(ctx context.Context) revision.Check { return policyGate(ctx, n.activate) },
 	})
 	return err

@@ -55,6 +55,7 @@ func (n *node) listen() error {
 	if n.https != nil {
 		ws := n.webSocket(https.MaxConns)
 		n.serveHTTP(ws.Before(n.api.Handler()), func(s *http.Server) error { return listen.ServeHTTP(n.https, s) })
+		n.onStop(func() error { n.messaging.close(); return nil }) // before the server waits for its requests
 	}
 	for _, l := range []*listen.Listener{n.mqtts, n.mqtt} {
 		if l != nil {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +39,9 @@ const (
 // answer leaves what was live last.
 func (n *node) openPolicy(ctx context.Context, stderr io.Writer) error {
 	n.engine = opa.New(opa.Options{
-		Log: n.log, Schemas: rego.Schemas(), Timeout: evaluationTime,
-		Offer: func(b *opa.Bundle) error { return n.offer(b, policyAuthor("policy folder", n.policyPath())) },
+		Log: n.log, Schemas: rego.Schemas(), Timeout: evaluationTime, Evaluated: n.metrics.Evaluated,
+		Narrowings: storedLayers{n.registry}, NarrowingTimeout: ownEvaluationTime,
+		Offer: func(b *opa.Bundle) error { return n.offer(b, nil, policyAuthor("policy folder", n.policyPath())) },
 	})
 	n.onStop(func() error { n.engine.Close(); return nil })
 	if err := n.openRevisions(); err != nil {
@@ -60,7 +62,7 @@ func (n *node) openPolicy(ctx context.Context, stderr io.Writer) error {
 	case n.cfg.Policy != "":
 		return n.followFolder(ctx, pinned, stderr)
 	default:
-		return n.offerLoaded(ctx, rego.Bundle(), policyAuthor("built-in policies", "version "+version), stderr)
+		return n.offerLoaded(ctx, rego.Bundle(), nil, policyAuthor("built-in policies", "version "+version), stderr)
 	}
 }
 
@@ -112,13 +114,39 @@ func (n *node) activate(b *opa.Bundle) {
 }
 
 // offer gives a bundle that passed the gate to the book, which keeps it and
-// decides whether it goes live.
-func (n *node) offer(b *opa.Bundle, by revision.Author) error {
-	id, live, err := n.revisions.Offer(b.Files(), by, func() { n.activate(b) })
-	if err == nil && !live {
-		n.log.Info("policy stored, not live: another revision is pinned", "revision", id)
+// decides whether it goes live. archive is what it came in; nil: a folder.
+func (n *node) offer(b *opa.Bundle, archive *opa.Archive, by revision.Author) error {
+	o := revision.Offering{Files: b.Files(), By: by}
+	if archive != nil {
+		o.Sequence = archive.Sequence
 	}
-	return err
+	out, err := n.revisions.Offer(o, func() { n.activate(b) })
+	switch {
+	case err != nil:
+		return err
+	case out.Stale:
+		n.log.Error("policy stored, not live: its source has offered a later build", "revision", out.ID, "sequence", o.Sequence,
+			"hint", "if it is meant, build it anew with a higher sequence, or activate the revision by hand")
+	case !out.Live:
+		n.log.Info("policy stored, not live: another revision is pinned", "revision", out.ID)
+	case out.Again && archive != nil:
+		n.log.Warn("policy archive came before, and another one since: a rollback or a replay", "revision", out.ID,
+			"hint", "a sequence in its manifest keeps an old build from coming back")
+	}
+	n.prune()
+	return nil
+}
+
+// prune deletes what is more than the operator wants to keep. What cannot be
+// deleted is more, and no reason to refuse a policy.
+func (n *node) prune() {
+	gone, err := n.revisions.Prune(n.cfg.PolicyKeep, revision.Author{Who: "policy-keep", Why: strconv.Itoa(n.cfg.PolicyKeep)})
+	for _, id := range gone {
+		n.log.Info("policy revision pruned", "revision", id)
+	}
+	if err != nil {
+		n.log.Error("policy revisions not pruned", "err", err)
+	}
 }
 
 // policyAuthor is the source of a bundle in the words of the log.
@@ -139,14 +167,14 @@ func (n *node) policyPath() string {
 }
 
 // offerLoaded loads a bundle and offers it. Its problems go to stderr.
-func (n *node) offerLoaded(ctx context.Context, source fs.FS, by revision.Author, stderr io.Writer) error {
+func (n *node) offerLoaded(ctx context.Context, source fs.FS, archive *opa.Archive, by revision.Author, stderr io.Writer) error {
 	bundle, report := opa.Load(ctx, source, rego.Schemas())
 	if bundle == nil {
 		_, _ = report.WriteTo(stderr)
 		return fmt.Errorf("policy: %w", report.Err())
 	}
 	opa.LogReport(n.log, report)
-	return n.offer(bundle, by)
+	return n.offer(bundle, archive, by)
 }
 
 // beside runs f until stop, which waits for it.
@@ -161,7 +189,7 @@ func (n *node) beside(f func(ctx context.Context)) {
 // watch alone looks at it: its problems are no reason not to start.
 func (n *node) followFolder(ctx context.Context, pinned bool, stderr io.Writer) error {
 	if !pinned {
-		err := n.offerLoaded(ctx, os.DirFS(n.cfg.Policy), policyAuthor("policy folder", n.policyPath()), stderr)
+		err := n.offerLoaded(ctx, os.DirFS(n.cfg.Policy), nil, policyAuthor("policy folder", n.policyPath()), stderr)
 		if err != nil {
 			return err
 		}
@@ -183,9 +211,9 @@ func (n *node) followArchive(ctx context.Context, pinned bool, stderr io.Writer)
 	}
 	seen, err := os.Stat(n.cfg.Policy)
 	if err == nil {
-		var source fs.FS
-		if source, err = readArchive(n.cfg.Policy, key); err == nil {
-			err = n.offerLoaded(ctx, source, by, stderr)
+		var archive *opa.Archive
+		if archive, err = readArchive(n.cfg.Policy, key); err == nil {
+			err = n.offerLoaded(ctx, archive.FS, archive, by, stderr)
 		}
 	}
 	if err != nil && !pinned {
@@ -193,6 +221,9 @@ func (n *node) followArchive(ctx context.Context, pinned bool, stderr io.Writer)
 	}
 	if err != nil {
 		n.log.Error("policy archive refused", "err", err)
+	}
+	if err == nil && n.engine.Revision() == "" { // it is an old build
+		n.resumeLast(ctx)
 	}
 	n.beside(func(ctx context.Context) {
 		tick := time.NewTicker(archivePoll)
@@ -219,12 +250,12 @@ func sameFile(a, b os.FileInfo) bool {
 }
 
 func (n *node) lookAtArchive(ctx context.Context, key *opa.Key, by revision.Author) {
-	source, err := readArchive(n.cfg.Policy, key)
+	archive, err := readArchive(n.cfg.Policy, key)
 	if err != nil {
 		n.log.Error("policy archive refused", "err", err)
 		return
 	}
-	bundle, report := opa.Load(ctx, source, rego.Schemas())
+	bundle, report := opa.Load(ctx, archive.FS, rego.Schemas())
 	if ctx.Err() != nil {
 		return
 	}
@@ -232,7 +263,7 @@ func (n *node) lookAtArchive(ctx context.Context, key *opa.Key, by revision.Auth
 	if bundle == nil {
 		return
 	}
-	if err := n.offer(bundle, by); err != nil {
+	if err := n.offer(bundle, archive, by); err != nil {
 		n.log.Error("policy not activated", "revision", bundle.Revision(), "err", err)
 	}
 }
@@ -259,8 +290,8 @@ func (n *node) followServer(ctx context.Context, pinned bool) error {
 	poller, err := remote.New(remote.Options{
 		URL: n.cfg.Policy, Key: key, Unsigned: key == nil, Authorize: n.authorisePolicy, Log: n.log,
 		Interval: time.Duration(n.cfg.PolicyInterval) * time.Second, Schemas: rego.Schemas(),
-		Offer: func(b *opa.Bundle) error {
-			err := n.offer(b, by)
+		Offer: func(b *opa.Bundle, archive *opa.Archive) error {
+			err := n.offer(b, archive, by)
 			select {
 			case first <- struct{}{}:
 			default:

@@ -21,7 +21,7 @@ func (n *node) openStore() error {
 		return err
 	}
 	n.store, err = badgerstore.Open(filepath.Join(n.cfg.Data, "db"), badgerstore.Options{
-		Logger: n.log, Options: store.Options{Durability: durability},
+		Logger: n.log, Options: store.Options{Durability: durability, Committed: n.metrics.Committed},
 	})
 	if err != nil {
 		return fmt.Errorf("data folder %s: %w", n.cfg.Data, err)
@@ -32,13 +32,9 @@ func (n *node) openStore() error {
 
 // restore raises sessions, queues and retained messages of earlier runs.
 func (n *node) restore(ctx context.Context) error {
-	list, err := organisations(ctx, n.registry)
+	tenants, err := n.tenants(ctx)
 	if err != nil {
 		return err
-	}
-	tenants := make([]broker.Tenant, len(list))
-	for i, o := range list {
-		tenants[i] = broker.Tenant{Org: o.ID, Incarnation: o.Incarnation}
 	}
 	started := time.Now()
 	found, err := n.broker.Restore(ctx, tenants)
@@ -50,6 +46,16 @@ func (n *node) restore(ctx context.Context) error {
 			"retained", found.Retained, "wills", found.Wills, "dropped", found.Dropped, "took", time.Since(started).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// tenants are the organisations that there are.
+func (n *node) tenants(ctx context.Context) ([]broker.Tenant, error) {
+	list, err := organisations(ctx, n.registry)
+	tenants := make([]broker.Tenant, len(list))
+	for i, o := range list {
+		tenants[i] = broker.Tenant{Org: o.ID, Incarnation: o.Incarnation}
+	}
+	return tenants, err
 }
 
 // watchSpace keeps an eye on the disk: below the watermark messages that would

@@ -20,6 +20,13 @@ type policyCmd struct {
 	Activate policyActivateCmd `cmd:"" help:"Make a revision live and pin it, or end that."`
 	Rollback policyRollbackCmd `cmd:"" help:"Make the revision live that was live before, and pin it."`
 	Log      policyLogCmd      `cmd:"" help:"Print who changed the live revision, when and why."`
+
+	Decisions policyDecisionsCmd `cmd:"" help:"List or follow recorded decisions."`
+	Explain   policyExplainCmd   `cmd:"" help:"Say how a decision came about: which rules fired, and what was missing."`
+	Impact    policyImpactCmd    `cmd:"" help:"Say what a policy would change for who is connected, before it is live."`
+	Replay    policyReplayCmd    `cmd:"" help:"Have a policy make recorded decisions again, and list the differences."`
+	Shadow    policyShadowCmd    `cmd:"" help:"Have a policy judge beside the live one."`
+	Canary    policyCanaryCmd    `cmd:"" help:"Make a policy live for some of the principals."`
 }
 
 type policyInitCmd struct {

@@ -11,7 +11,9 @@ import (
 
 type policyCheckCmd struct {
 	Source policySource `embed:""`
-	JSON   bool         `name:"json" help:"Print one JSON object and nothing else."`
+	// Narrowing is about the bundle of an organisation, which only narrows.
+	Narrowing bool `name:"narrowing" help:"Check the bundle of an organisation, which narrows the platform's."`
+	JSON      bool `name:"json" help:"Print one JSON object and nothing else."`
 }
 
 // checked is what check prints as JSON.
@@ -47,15 +49,22 @@ func (c *policyCheckCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	bundle, report := opa.Load(ctx, source, rego.Schemas())
-	if bundle != nil {
-		report.Problems = opa.CheckCovers(ctx, source, rego.Schemas())
+	var loaded interface{ Revision() string }
+	var report *opa.Report
+	if c.Narrowing {
+		loaded, report = opa.LoadNarrowing(ctx, source, rego.Schemas())
+	} else {
+		var bundle *opa.Bundle
+		if bundle, report = opa.Load(ctx, source, rego.Schemas()); bundle != nil {
+			report.Problems = opa.CheckCovers(ctx, source, rego.Schemas())
+		}
+		loaded = bundle
 	}
-	ok := len(report.Problems) == 0 && bundle != nil
+	ok := len(report.Problems) == 0
 	if c.JSON {
 		said := checked{OK: ok, Passed: count(report.Tests, passed), Problems: findings(report.Problems), Warnings: findings(report.Warnings)}
 		if ok {
-			said.Revision = bundle.Revision()
+			said.Revision = loaded.Revision()
 		}
 		err = json.NewEncoder(std.out).Encode(said)
 	} else {
@@ -69,6 +78,6 @@ func (c *policyCheckCmd) Run(ctx context.Context, std *streams) error {
 	case c.JSON:
 		return nil
 	}
-	_, err = fmt.Fprintf(std.out, "ok: revision %s, tests passed: %d\n", bundle.Revision(), count(report.Tests, passed))
+	_, err = fmt.Fprintf(std.out, "ok: revision %s, tests passed: %d\n", loaded.Revision(), count(report.Tests, passed))
 	return err
 }

@@ -83,6 +83,9 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 		if json.Unmarshal(answer, &problem) != nil || problem.Message == "" {
 			problem.Message = rs.Status
 		}
+		if len(problem.Problems) > 0 {
+			return refusedPolicy(problem.Problems)
+		}
 		return errors.New(problem.Message)
 	}
 	return json.Unmarshal(answer, out)

@@ -48,11 +48,11 @@ func (s *story) pack(args []string) {
 	s.ts.Check(os.Rename(name+".new", name))
 }
 
-// policyFiles are the Rego files of a folder, by their path.
+// policyFiles are the Rego files of a folder and its manifest, by their path.
 func policyFiles(folder fs.FS) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || filepath.Ext(name) != ".rego" {
+		if err != nil || entry.IsDir() || filepath.Ext(name) != ".rego" && name != ".manifest" {
 			return err
 		}
 		files[name], err = fs.ReadFile(folder, name)
@@ -73,6 +73,16 @@ func signFiles(files map[string][]byte, key *ecdsa.PrivateKey) error {
 		Files []named `json:"files"`
 	}
 	for name, text := range files {
+		if name == ".manifest" { // of JSON, the value is signed: in its shortest form, with sorted keys
+			var value any
+			if err := json.Unmarshal(text, &value); err != nil {
+				return err
+			}
+			var err error
+			if text, err = json.Marshal(value); err != nil {
+				return err
+			}
+		}
 		sum := sha256.Sum256(text)
 		payload.Files = append(payload.Files, named{name, hex.EncodeToString(sum[:]), "SHA-256"})
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/api"
+	"github.com/cordon-mq/cordon/policy/opa"
 	"github.com/cordon-mq/cordon/policy/revision"
 )
 
@@ -107,6 +108,10 @@ func changePolicy(ctx context.Context, std *streams, data, path string, change a
 		change.Who = &who
 		var now api.PolicyStatus
 		if err := o.call(ctx, "POST", path, change, &now); err != nil {
+			var refused refusedPolicy
+			if errors.As(err, &refused) {
+				_, _ = refused.report().WriteTo(std.err)
+			}
 			return err
 		}
 		line := "live: " + now.Revision
@@ -119,6 +124,25 @@ func changePolicy(ctx context.Context, std *streams, data, path string, change a
 		_, err := fmt.Fprintln(std.out, line)
 		return err
 	})
+}
+
+// refusedPolicy is the error of a revision that does not pass the gate: what is
+// wrong with it.
+type refusedPolicy []api.PolicyProblem
+
+func (p refusedPolicy) Error() string {
+	if len(p) == 1 {
+		return "the revision does not pass the gate: 1 problem"
+	}
+	return fmt.Sprintf("the revision does not pass the gate: %d problems", len(p))
+}
+
+func (p refusedPolicy) report() *opa.Report {
+	r := &opa.Report{}
+	for _, q := range p {
+		r.Problems = append(r.Problems, opa.Problem{Position: q.Position, Line: q.Line, Code: q.Code, Message: q.Message, Hint: q.Hint})
+	}
+	return r
 }
 
 type policyLogCmd struct {

@@ -33,7 +33,11 @@ func (s *policySource) open() (fs.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readArchive(s.Dir, key)
+	archive, err := readArchive(s.Dir, key)
+	if err != nil {
+		return nil, err
+	}
+	return archive.FS, nil
 }
 
 // readKey is nil without a path.
@@ -68,7 +72,7 @@ func readSmallFile(path string) ([]byte, error) {
 }
 
 // readArchive unpacks an archive of policies, and verifies its signature.
-func readArchive(path string, key *opa.Key) (fs.FS, error) {
+func readArchive(path string, key *opa.Key) (*opa.Archive, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("policy archive: %w", err)
@@ -77,5 +81,5 @@ func readArchive(path string, key *opa.Key) (fs.FS, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("policy archive %s: %w", path, err)
 	}
-	return archive.FS, nil
+	return archive, nil
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cordon-mq/cordon/broker/api/control"
 )
@@ -24,12 +25,21 @@ import (
 func (s *story) rest(args []string) {
 	set := flag.NewFlagSet("rest", 0)
 	basic := set.String("u", "", "USER:PASSWORD")
+	until := set.String("until", "", "TEXT that the answer has to hold: what happens in the background takes its time")
 	args = s.options(set, args, 2, 3)
-	s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS")+"/api/v0002", args, func(rq *http.Request) {
-		if user, password, ok := strings.Cut(*basic, ":"); ok {
-			rq.SetBasicAuth(user, password)
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS")+"/api/v0002", args, func(rq *http.Request) {
+			if user, password, ok := strings.Cut(*basic, ":"); ok {
+				rq.SetBasicAuth(user, password)
+			}
+		})
+		if strings.Contains(string(s.answer), *until) {
+			return
 		}
-	})
+		if time.Now().After(deadline) {
+			s.ts.Fatalf("no answer holds %q", *until)
+		}
+	}
 }
 
 // operator calls the operator's interface.
@@ -46,6 +56,22 @@ func (s *story) operator(args []string) {
 	client, err := control.Dial(s.data)
 	s.ts.Check(err)
 	s.call(client, control.BaseURL, args, func(*http.Request) {})
+}
+
+// metrics asks for the operator's metrics.
+func (s *story) metrics(args []string) {
+	set := flag.NewFlagSet("metrics", 0)
+	bearer := set.String("bearer", "", "TOKEN")
+	s.options(set, args, 0, 0)
+	if *bearer != "" {
+		s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS"), []string{http.MethodGet, "/metrics"}, func(rq *http.Request) {
+			rq.Header.Set("Authorization", "Bearer "+*bearer)
+		})
+		return
+	}
+	client, err := control.Dial(s.data)
+	s.ts.Check(err)
+	s.call(client, strings.TrimSuffix(control.BaseURL, "/api/operator/v1"), []string{http.MethodGet, "/metrics"}, func(*http.Request) {})
 }
 
 // ready asks /readyz: "ready" prints the status and what is said.

@@ -39,11 +39,22 @@ import (
 //	                          $ACME01_TOKEN, $ACME01_ADMIN, $ACME01_PASSWORD
 //	rest [-u USER:PASSWORD] METHOD PATH [BODY]
 //	                          calls /api/v0002, prints status and body
+//	message [-u USER:PASSWORD] [-host HOST] [-type TYPE] [-1] [-later] PATH [BODY]
+//	                          posts a message to /api/v0002; see story_message_test.go
+//	answer                    prints what a message sent with -later was answered
 //	operator [-bearer TOKEN] METHOD PATH [BODY]
 //	                          the same at the operator's door: its socket, or
 //	                          HTTPS with a token
+//	metrics [-bearer TOKEN]   asks /metrics there, prints status and answer
 //	operator-token            sets $OPERATOR_TOKEN from the data folder
 //	field VAR NAME            puts a field of the last body into a variable
+//	capture VAR REGEXP        puts what the group of it matches in the last output
+//	                          into a variable
+//	stream [-u USER:PASSWORD] NAME PATH
+//	                          reads server-sent events of /api/v0002, or without -u
+//	                          of the operator's door, and prints the status
+//	event NAME REGEXP         waits for the next one that matches, and prints its
+//	                          name and data; or "end" for the end
 //	device ORG TYPE ID        makes the type, unless it is there, and a device with
 //	                          the first key of ORG. Sets $ACME01_D1 to its token
 //	pack [-sign FILE] ARCHIVE FOLDER
@@ -81,10 +92,16 @@ func TestStories(t *testing.T) {
 			"await":          command((*story).await),
 			"org":            command((*story).org),
 			"rest":           command((*story).rest),
+			"message":        command((*story).message),
+			"answer":         command((*story).messageAnswer),
 			"operator":       command((*story).operator),
+			"metrics":        command((*story).metrics),
 			"ready":          command((*story).ready),
 			"operator-token": command((*story).operatorToken),
 			"field":          command((*story).field),
+			"capture":        command((*story).capture),
+			"stream":         command((*story).stream),
+			"event":          command((*story).event),
 			"device":         command((*story).device),
 			"pack":           command((*story).pack),
 			"nosecrets":      command((*story).noSecrets),
@@ -102,7 +119,9 @@ type story struct {
 	broker  *process // nil while none is served
 	clients map[string]*client
 	secrets secrets
-	answer  []byte // the last body
+	answer  []byte             // the last body
+	asked   chan messageAnswer // of a message that was sent with -later; nil: none
+	streams map[string]*eventStream
 }
 
 type storyKey struct{}
@@ -113,6 +132,7 @@ func setUpStory(env *testscript.Env) error {
 		data:    filepath.Join(env.WorkDir, "data"),
 		log:     filepath.Join(env.WorkDir, "log"),
 		clients: map[string]*client{},
+		streams: map[string]*eventStream{},
 	}
 	env.Values[storyKey{}] = s
 	env.Setenv("LOG", s.log)
@@ -141,6 +161,10 @@ func (s *story) end() error {
 	for _, c := range s.clients {
 		c.Close()
 	}
+	for _, e := range s.streams {
+		e.close()
+	}
+	clear(s.streams)
 	if s.broker == nil {
 		return nil
 	}
