@@ -128,6 +128,8 @@ const (
 	// previewExamples and replayDifferences are how much it describes then.
 	previewExamples   = 3
 	replayDifferences = 20
+	// After each replayTurn, whoever judges rests: connections come first.
+	replayTurn, replayRest = time.Millisecond, 100 * time.Microsecond
 )
 
 // Impact implements api.Reviews.
@@ -280,7 +282,7 @@ func (r *reviews) Replay(ctx context.Context, org policy.OrgID, rq *api.ReplayRe
 	return r.replay(ctx, c, about, rq, tell)
 }
 
-// replay judges what was recorded, a batch at a time on all processors.
+// replay judges what was recorded, a batch at a time on half of the processors.
 func (r *reviews) replay(ctx context.Context, c *reviewed, about policy.OrgID, rq *api.ReplayRequest, tell func(api.ReviewProgress) error) (*api.Replay, error) {
 	store, tenant, err := r.decisions.reader(ctx, about)
 	if err != nil {
@@ -329,15 +331,25 @@ type replayedEvent struct {
 // replayAll judges each record, and leaves a note where that fails.
 func (c *reviewed) replayAll(ctx context.Context, batch [][]byte) []replayedEvent {
 	answers := make([]replayedEvent, len(batch))
-	workers := max(1, runtime.GOMAXPROCS(0))
+	workers := max(1, runtime.GOMAXPROCS(0)/2) // the others are for those who wait
 	if c.own != nil {
 		workers = 1 // the organisation's share is that of one processor
 	}
 	var wait sync.WaitGroup
 	for w := range workers {
 		wait.Go(func() {
+			turn, rest := time.Now(), time.NewTimer(replayRest)
+			defer rest.Stop()
 			for i := w; i < len(batch) && ctx.Err() == nil; i += workers {
 				answers[i] = c.replayText(ctx, batch[i])
+				if time.Since(turn) >= replayTurn {
+					rest.Reset(replayRest)
+					select {
+					case <-rest.C:
+					case <-ctx.Done():
+					}
+					turn = time.Now()
+				}
 			}
 		})
 	}

@@ -47,7 +47,7 @@ func (r *reviews) StartShadow(ctx context.Context, org policy.OrgID, rq *api.Sha
 	s := &shadowing{candidate: c, engine: r.decider(c, ownShare)}
 	by := authorOf(rq.Who, rq.Why)
 	live, _ := r.node.revisions.Live()
-	s.shadow = shadow.New(shadow.Options{
+	s.shadow = shadow.New(shadow.Options{ //nolint:contextcheck // it outlives the call that starts it
 		Candidate: s.engine,
 		StopAfter: uint64(orElse(rq.StopAfter, 0)), PromoteAfter: uint64(orElse(rq.PromoteAfter, 0)),
 		Promote: func() error { return r.makeLive(live, c.bundle, by, func() {}) },

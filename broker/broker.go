@@ -204,6 +204,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 // everything else goes on.
 func (b *Broker) SetShort(short bool) { b.short.Store(short) }
 
+// Short reports what SetShort said last.
+func (b *Broker) Short() bool { return b.short.Load() }
+
 // errClosed is what begins after Shutdown began.
 var errClosed = errors.New("broker is shut down")
 

@@ -12,11 +12,13 @@
 //	deliver ─► clear: stale? receive? mount out ─► transmit ─► outbox ─► socket
 //	Caller ─► recognise: credential or memory ─► current: connect ─► Publish ─► admit ─► deliver ─► commit ─► answer
 //	Caller ─► Receive ─► poll: a session without a socket ─► subscribe ─► clear ─► transmit ─► answer
+//	Voice ─► Say: what the broker itself has to say, as a principal of kind system ─► admit ─► deliver
+//	arrive, leave, turnedAway ─► Monitor: told, and not waited for
 //
 // # Invariants
 //
-//   - admit is the only way a message enters: PUBLISH, wills and what callers
-//     without a connection send pass it.
+//   - admit is the only way a message enters: PUBLISH, wills, what callers
+//     without a connection send and what the broker itself says pass it.
 //   - clear and transmit are the only way a message leaves: live, retained,
 //     queued and resent ones pass them. A [cleared] value is the proof.
 //   - What a client may touch is its space, chosen once by its verified

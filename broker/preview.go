@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"maps"
-	"runtime"
 	"time"
 
 	"github.com/cordon-mq/cordon/policy"
@@ -46,8 +45,16 @@ type PreviewChange struct {
 	Decision *policy.Decision
 }
 
-// previewPause lets others run after this many sessions: a preview has time.
-const previewPause = 64
+// A preview has time, and its questions take some: after each previewTurn of them it
+// rests, so that a goroutine whose connection has something to read waits no longer
+// than for that. Giving way without a rest would not do: whoever looks for work finds
+// the preview again before he looks at connections.
+const (
+	previewTurn = time.Millisecond
+	previewRest = 100 * time.Microsecond
+	// previewProgress is after how many sessions it says how far it is.
+	previewProgress = 64
+)
 
 // Preview judges every live session under candidate as an activation would, and
 // changes nothing. The organisations that have live sessions are in the result.
@@ -66,6 +73,8 @@ func (b *Broker) Preview(ctx context.Context, candidate policy.Decider, o Previe
 		}
 	}
 	found := map[policy.OrgID]*Preview{}
+	turn, rest := time.Now(), time.NewTimer(previewRest)
+	defer rest.Stop()
 	for i, s := range live {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -75,11 +84,16 @@ func (b *Broker) Preview(ctx context.Context, candidate policy.Decider, o Previe
 			found[org] = &Preview{}
 		}
 		s.preview(ctx, candidate, found[org], o.Examples)
-		if i%previewPause == 0 {
-			runtime.Gosched()
-			if o.Progress != nil {
-				o.Progress(i, len(live))
+		if i%previewProgress == 0 && o.Progress != nil {
+			o.Progress(i, len(live))
+		}
+		if time.Since(turn) >= previewTurn {
+			rest.Reset(previewRest)
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
 			}
+			turn = time.Now()
 		}
 	}
 	if o.Progress != nil {

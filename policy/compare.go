@@ -51,7 +51,7 @@ func Compare(a Action, before, after *Decision) Difference {
 		differs("on_deny", before.OnDeny != after.OnDeny)
 		return d
 	}
-	switch a {
+	switch a { //nolint:exhaustive // the others have nothing but allow
 	case ActionConnect:
 		differs("mounts", !before.Mounts.Equal(after.Mounts))
 		differs("roles", !sameNames(before.Roles, after.Roles))

@@ -17,7 +17,10 @@ func TestCompare(t *testing.T) {
 	}
 	allow := policy.Decision{Allow: true, ID: "1", Revision: "r", Limits: policy.DefaultLimits(), Roles: []string{"x", "y"}}
 	deny := policy.Decision{Cause: policy.CausePolicy, Reason: "no"}
-	changed := func(from policy.Decision, change func(*policy.Decision)) *policy.Decision { change(&from); return &from }
+	changed := func(from policy.Decision, change func(*policy.Decision)) *policy.Decision {
+		change(&from)
+		return &from
+	}
 	tests := []struct {
 		name          string
 		action        policy.Action

@@ -57,12 +57,13 @@ func (t *pluginsTrial) install(ctx context.Context) error {
 		return err
 	}
 	for _, name := range t.modules {
+		name = filepath.Base(name)
 		binary, err := os.ReadFile(filepath.Join(source, "wasm", "testdata", "guests", name+".wasm"))
 		if err != nil {
 			return err
 		}
 		for i := range t.copies {
-			if err := os.WriteFile(filepath.Join(t.folder(), name+itoa(i)+".wasm"), binary, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(t.folder(), name+itoa(i)+".wasm"), binary, 0o600); err != nil { //nolint:gosec // the folder of the trial, and a base name
 				return err
 			}
 		}
@@ -205,7 +206,7 @@ func at(ctx context.Context, rate int, f func(n int, due time.Time)) {
 func (t *pluginsTrial) connects(ctx context.Context) (latencies []time.Duration, failed int) {
 	var guarded sync.Mutex
 	at(ctx, t.rate, func(_ int, due time.Time) {
-		err := t.connect(t.application())
+		err := t.connect(ctx, t.application())
 		took := time.Since(due)
 		guarded.Lock()
 		defer guarded.Unlock()
@@ -222,8 +223,10 @@ func (t *pluginsTrial) application() client.Config {
 	return t.program.application("c"+itoa(int(t.clients.Add(1))), wire.V5, true)
 }
 
-func (t *pluginsTrial) connect(who client.Config) error {
-	conn, err := client.Dial(context.Background(), who)
+// connect takes a context that the end of a measurement does not end: what has
+// begun counts.
+func (t *pluginsTrial) connect(ctx context.Context, who client.Config) error {
+	conn, err := client.Dial(context.WithoutCancel(ctx), who)
 	if err != nil {
 		return err
 	}
@@ -236,7 +239,7 @@ func (t *pluginsTrial) provoke(ctx context.Context, runs *pluginRuns) {
 	names := t.modules
 	at(ctx, t.hostile, func(n int, _ time.Time) {
 		who := t.asking(names[n%len(names)]+itoa(n/len(names)%t.copies), rand.Text())
-		switch err := t.connect(who); {
+		switch err := t.connect(ctx, who); {
 		case err == nil:
 			let.Add(1)
 		case errors.As(err, new(*client.RefusedError)):
@@ -285,7 +288,7 @@ func (t *pluginsTrial) rates(ctx context.Context) error {
 			span, cancel := context.WithTimeout(ctx, t.span/2)
 			err := each(ctx, t.workers, t.workers, func(int) error {
 				for span.Err() == nil {
-					if err := t.connect(who()); err != nil {
+					if err := t.connect(ctx, who()); err != nil {
 						return err
 					}
 					n.Add(1)
@@ -306,7 +309,7 @@ func (t *pluginsTrial) rates(ctx context.Context) error {
 // verify verifies many tokens, in several instances.
 func (t *pluginsTrial) verify(ctx context.Context) error {
 	return t.compare(ctx, count(t.verifications)+" verifications by a module made by Go", func() error {
-		return each(ctx, t.verifications, t.workers, func(int) error { return t.connect(t.bearer(time.Now().Add(time.Hour))) })
+		return each(ctx, t.verifications, t.workers, func(int) error { return t.connect(ctx, t.bearer(time.Now().Add(time.Hour))) })
 	})
 }
 
@@ -326,7 +329,7 @@ func (t *pluginsTrial) reload(ctx context.Context) error {
 					return errors.New("new settings were not taken up")
 				}
 			}
-			if err := t.connect(t.bearer(time.Now().Add(time.Hour))); err != nil {
+			if err := t.connect(ctx, t.bearer(time.Now().Add(time.Hour))); err != nil {
 				return err
 			}
 		}

@@ -78,7 +78,7 @@ func (p *program) fill(ctx context.Context, n, ids int) (some []string, err erro
 		if err != nil {
 			return nil, err
 		}
-		if batch = append(batch, ev); i%(max(1, n/ids)) == 0 {
+		if batch = append(batch, ev); i%max(1, n/ids) == 0 {
 			some = append(some, ev.DecisionID)
 		}
 		if len(batch) == fillBatch || i == n-1 {

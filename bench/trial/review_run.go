@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,16 +93,13 @@ func (t *reviewTrial) chooseCandidate(ctx context.Context) error {
 		return err
 	}
 	t.candidate.Files = map[string]string{}
-	return filepath.WalkDir(folder, func(name string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !slices.Contains([]string{".rego", ".json"}, filepath.Ext(name)) {
+	files := os.DirFS(folder)
+	return fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !slices.Contains([]string{".rego", ".json"}, path.Ext(name)) {
 			return err
 		}
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		path, err := filepath.Rel(folder, name)
-		t.candidate.Files[filepath.ToSlash(path)] = string(text)
+		text, err := fs.ReadFile(files, name)
+		t.candidate.Files[name] = string(text)
 		return err
 	})
 }
@@ -307,7 +306,7 @@ func (t *reviewTrial) explain(ctx context.Context) error {
 			continue
 		}
 		begin = time.Now()
-		if out, err := exec.CommandContext(ctx, t.program.binary, "policy", "explain", id, "--data", t.program.data).CombinedOutput(); err != nil { //nolint:gosec // the program of the trial
+		if out, err := exec.CommandContext(ctx, t.program.binary, "policy", "explain", id, "--data", t.program.data).CombinedOutput(); err != nil {
 			return fmt.Errorf("explain %s: %w\n%s", id, err, out)
 		}
 		t.found.command = append(t.found.command, time.Since(begin))

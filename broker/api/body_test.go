@@ -162,13 +162,14 @@ func TestBodyThatNobodyAskedFor(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"deviceId":"d1","authToken":"0123456789","deviceInfo":{"model":null},"metadata":{"a":[1,2.5e3,{"b":null}]}}`,
+		`{"roles":[{"roleId":"PD_STANDARD_APP","roleStatus":1},"fleet",null],"rolesToGroups":{"fleet":["a"]},"permissions":["types.view"]}`,
 		`{"location":{"longitude":1e2,"latitude":-0.5,"elevation":null}}`,
 		`{"metadata":{"n":123456789012345678901234567890}}`, `{"metadata":{"\"[{":"\\"}}`, `[[[[`, `{"a":1e999}`, `nul`, "{\"\xff\":1}", `{} {}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, into := range []any{&NewDevice{}, &DevicePatch{}, &NewType{}, &NewAPIKey{}, &AccessPatch{}, &DeviceTokenRequest{}, &QuotasPatch{}} {
+		for _, into := range []any{&NewDevice{}, &DevicePatch{}, &NewType{}, &NewAPIKey{}, &AccessPatch{}, &NewRole{}, &APIKeyRoles{}, &DeviceTokenRequest{}, &QuotasPatch{}} {
 			err := decode(body, into)
 			if err == nil {
 				if !json.Valid(body) {

@@ -36,6 +36,10 @@
 //   - A body is read only for a caller who is verified, within its size limit,
 //     and the credential is looked at again afterwards, so a slow body cannot
 //     outlive a revocation.
+//   - A stream of events outlives neither its credential nor its permission: both are
+//     looked at again before an event, at most a second after the last look. How many
+//     are open is bounded for each organisation, and organisations leave some to the
+//     operator.
 //   - A token leaves in the answer to the call that made it and nowhere else. No
 //     body, no Authorization header and no password reaches a log.
 //

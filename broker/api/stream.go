@@ -24,9 +24,6 @@ const (
 	streamCheck = time.Second
 	// streamWrite is how long a reader may take for one event.
 	streamWrite = 20 * time.Second
-	// streamQuiet is how often something is sent at least, so that nothing between
-	// here and the reader takes the connection for a dead one.
-	streamQuiet = 15 * time.Second
 )
 
 // streams counts those that are open.
@@ -175,10 +172,10 @@ func stream[In any](s *surface, op operation, h func(context.Context, *call, *In
 		if err == nil {
 			err = h(r.Context(), c, &in, e)
 		}
+		if err == nil && !e.begun {
+			_ = e.ping() // an answer without events; the reader may have gone
+		}
 		switch {
-		case err == nil && !e.begun:
-			err = e.ping()
-			fallthrough
 		case err == nil:
 			s.gate.done(r, &op, c, http.StatusOK)
 		case !e.begun:

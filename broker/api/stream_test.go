@@ -123,14 +123,18 @@ func TestStreamWithoutAReader(t *testing.T) {
 // untilStreams waits for so many to be open.
 func (w *world) untilStreams(n int) {
 	w.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	deadline, look := time.After(10*time.Second), time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
 		w.api.streams.guarded.Lock()
 		open := w.api.streams.guarded.all
 		w.api.streams.guarded.Unlock()
 		if open == n {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-look.C:
+		case <-deadline:
 			w.t.Fatalf("%d streams are open, want %d", open, n)
 		}
 	}

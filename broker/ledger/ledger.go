@@ -64,6 +64,10 @@ func (b *Batch) Commit(ctx context.Context) error {
 }
 
 func (b *Batch) add(op store.Op) {
+	if i, ok := b.pending[op.Key()]; ok {
+		b.ops[i] = op
+		return
+	}
 	b.pending[op.Key()] = len(b.ops)
 	b.ops = append(b.ops, op)
 }

@@ -24,7 +24,7 @@ func (m *Monitor) keep(ctx context.Context, first event) error {
 	newest := map[key]event{}
 	for e, more := first, true; more; {
 		m.held.Add(-int64(len(e.payload)))
-		if typ, id, name, _, ok := eventOf(e.name); ok && len(e.payload) <= maxKept {
+		if typ, id, name, _, ok := eventOf(e.name); ok && len(e.payload) <= maxKept && !m.broker.Short() {
 			newest[key{e.tenant, string(typ) + "/" + string(id), name}] = e
 		}
 		if len(newest) >= batchMost/8 {

@@ -20,7 +20,7 @@ import (
 // Registry is what the monitor asks of the registry.
 type Registry interface {
 	Organisation(ctx context.Context, org policy.OrgID) (registry.Organisation, error)
-	Device(ctx context.Context, org policy.OrgID, typ, id policy.ID) (registry.Device, error)
+	DeviceIncarnation(ctx context.Context, org policy.OrgID, typ, id policy.ID) (uint64, error)
 	APIKey(ctx context.Context, org policy.OrgID, key string) (registry.APIKey, error)
 }
 
@@ -30,6 +30,8 @@ type Broker interface {
 	Visits(fn func(*broker.Visit))
 	Carried() map[broker.Tenant]uint64
 	Tap(t broker.Tenant, on bool)
+	// Short reports whether storage is: then no events are kept.
+	Short() bool
 }
 
 // Config may be zero.
@@ -176,7 +178,7 @@ func (m *Monitor) Start(ctx context.Context, b Broker, tenants []broker.Tenant) 
 		b.Tap(t, noting.LastEvents)
 	}
 	m.started = true
-	go m.run() //nolint:gosec // its work is the broker's; Stop ends it
+	go m.run() //nolint:contextcheck,gosec // its work is the broker's; Stop ends it
 	return nil
 }
 

@@ -41,11 +41,29 @@ func (r *round) end() error {
 	if err := r.batch.Commit(r.ctx); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	r.keepLast()
 	for i := range r.says {
 		r.say(&r.says[i])
 	}
 	r.says = nil
 	return nil
+}
+
+// keepLast has only the last message about a topic change what is retained: the
+// others are live all the same.
+func (r *round) keepLast() {
+	last := make(map[place]bool, len(r.says))
+	for i := len(r.says) - 1; i >= 0; i-- {
+		u := &r.says[i]
+		if u.keep == broker.KeepNothing {
+			continue
+		}
+		at := place{u.tenant, topicOf(&u.state)}
+		if last[at] {
+			u.keep = broker.KeepNothing
+		}
+		last[at] = true
+	}
 }
 
 // say publishes one message. What is retained of a device that was deleted in
@@ -94,8 +112,8 @@ func (r *round) incarnation(t broker.Tenant, typ, id policy.ID) uint64 {
 	key := place{t, string(typ) + "/" + string(id)}
 	n, asked := r.devices[key]
 	if !asked {
-		if d, err := r.m.registry.Device(r.ctx, t.Org, typ, id); err == nil {
-			n = d.Incarnation
+		if so, err := r.m.registry.DeviceIncarnation(r.ctx, t.Org, typ, id); err == nil {
+			n = so
 		}
 		r.devices[key] = n
 	}

@@ -47,8 +47,7 @@ func (m *Monitor) recover(ctx context.Context, t broker.Tenant) error {
 	return nil
 }
 
-// disagrees reports whether what is retained says that a client is connected which
-// is not.
+// disagrees reports whether what is retained does not say that s is disconnected.
 func (m *Monitor) disagrees(t broker.Tenant, s *ledger.State) bool {
 	name, err := topic.ParseName(topicOf(s))
 	if err != nil {
@@ -56,7 +55,7 @@ func (m *Monitor) disagrees(t broker.Tenant, s *ledger.State) bool {
 	}
 	payload, had := m.voice.Retained(t, name)
 	if !had {
-		return false
+		return isDevice(s) // it was not said any more
 	}
 	var said struct{ Action action }
 	return json.Unmarshal(payload, &said) == nil && said.Action == connect

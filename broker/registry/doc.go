@@ -19,6 +19,12 @@
 //     the writers. They may read the registry, and must not write to it.
 //   - A [Registry] expects to be the only one on its store.
 //
+// # Roles
+//
+// A role of an API key or a user is a name. What it permits is in the tables of the
+// policy, or in a [Role] that the organisation made: then Refresh puts it into the
+// principal's Permissions. Only principals of this package's verifier have such roles.
+//
 // # Numbers
 //
 // One counter, stored and never reused, numbers the writes. The number of a

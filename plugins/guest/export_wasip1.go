@@ -73,6 +73,23 @@ const (
 	callsPerTurn = 16
 )
 
+// shared is the memory that the host reads or writes.
+type shared struct {
+	input, output buffer // the answer is in output until the host frees it
+	calls         uint
+}
+
+// buffer is memory that the host reads or writes. It stays where it is: Go's
+// collector moves nothing on the heap.
+type buffer struct{ b []byte }
+
+// grow makes room for n bytes.
+func (b *buffer) grow(n int) {
+	if cap(b.b) < n {
+		b.b = make([]byte, n)
+	}
+}
+
 // address is where the host finds the buffer.
 func (b *buffer) address() int32 {
 	return int32(uintptr(unsafe.Pointer(unsafe.SliceData(b.b)))) // #nosec G103 G115 -- the host reads it there

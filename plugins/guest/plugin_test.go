@@ -71,6 +71,10 @@ func TestVerifyRefusesWhatIsNoRequest(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
+	signed, err := guest.ReadObject([]byte(`{"n": 9007199254740993, "u":"\u00e9"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name   string
 		answer guest.Answer
@@ -89,6 +93,9 @@ func TestAnswers(t *testing.T) {
 			Claims: map[string]any{"n": guest.Number("1")}, ExpiresAtMS: 2, CacheTTLMS: 3, Data: []byte{1},
 		}, `{"ok":true,"subject":{"kind":"device","type":"t","id":"d"},"org":"acme01",` +
 			`"claims":{"n":1},"expires_at_ms":2,"cache_ttl_ms":3,"data":"AQ=="}`},
+		{"signed claims", guest.Answer{
+			OK: true, Subject: guest.Subject{Kind: guest.User, ID: "u"}, Signed: signed, Claims: map[string]any{"not": "these"},
+		}, `{"ok":true,"subject":{"kind":"user","id":"u"},"claims":{"n": 9007199254740993, "u":"\u00e9"}}`},
 		{"continue", guest.Continue([]byte{1}, []byte{2}), `{"ok":false,"continue":"AQ==","state":"Ag=="}`},
 		{"continue with nothing", guest.Continue(nil, nil), `{"ok":false,"continue":""}`},
 		{"accept nobody", guest.Accept(guest.Subject{}), `{"ok":false,"reason":"the token does not name a subject"}`},

@@ -7,20 +7,8 @@ package guest
 var instance = &module{}
 
 type module struct {
-	plugin        *Plugin
-	input, output buffer // the answer is in output until the host frees it
-	calls         uint
-}
-
-// buffer is memory that the host reads or writes. It stays where it is: Go's
-// collector moves nothing on the heap.
-type buffer struct{ b []byte }
-
-// grow makes room for n bytes.
-func (b *buffer) grow(n int) {
-	if cap(b.b) < n {
-		b.b = make([]byte, n)
-	}
+	plugin *Plugin
+	shared
 }
 
 // Serve makes configure the plugin of this module:

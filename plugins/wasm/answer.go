@@ -82,7 +82,7 @@ func (p *plugin) principal(a *answer, org policy.OrgID, now time.Time) (policy.P
 		return none, errExpired
 	}
 	s := q.Subject()
-	q.Credential.ID = "plugin/" + p.name + "/" + s.Kind.String() + "/" + string(q.Type) + "/" + string(s.Name)
+	q.Credential.ID = "plugin/" + p.name + "/" + s.Kind.String() + "/" + string(q.Type) + "/" + s.Name
 	return q, nil
 }
 

@@ -22,15 +22,19 @@ type folder struct {
 
 // warn logs text, or counts it.
 func (f *folder) warn(log *slog.Logger, text string, args ...any) {
-	if folded, ok := f.turn(1); ok {
-		log.Warn(text, append(args, "folded", folded)...)
+	folded, ok := f.turn(1)
+	if folded > 0 {
+		args = append(args, "folded", folded)
+	}
+	if ok {
+		log.Warn(text, args...) //nolint:sloglint // the callers' are constant
 	}
 }
 
 // flush says how many lines were folded after the last one.
 func (f *folder) flush(log *slog.Logger, text string) {
 	if folded, ok := f.turn(0); ok && folded > 0 {
-		log.Warn(text, "folded", folded)
+		log.Warn(text, "folded", folded) //nolint:sloglint // the callers' are constant
 	}
 }
 

@@ -102,6 +102,7 @@ func TestRefusalsAndTheOldVersion(t *testing.T) {
 	for _, tt := range []struct{ name, settings, why string }{
 		{"an unknown field", "memory: 7", "unknown field"},
 		{"a field twice", "name: it\nname: it", "already defined"},
+		{"a bomb of aliases", "settings: {a: &a [x, x], b: [*a, *a]}", "anchors and aliases are not read"},
 		{"another's settings", "name: other", `the settings are those of`},
 		{"another module", "sha256: " + strings.Repeat("0a", 32), "has SHA-256"},
 		{"no hash", "sha256: abc", "not 64 hexadecimal digits"},

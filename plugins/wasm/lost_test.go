@@ -84,7 +84,7 @@ func TestAnUnreadableFolderLosesNothing(t *testing.T) {
 	if err := os.Chmod(org, 0); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(org, 0o700)
+	t.Cleanup(func() { _ = os.Chmod(org, 0o700) })
 	if err := h.scan(t.Context()); err != nil {
 		t.Fatal(err)
 	}

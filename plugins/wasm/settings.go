@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	yamltoken "github.com/goccy/go-yaml/token"
 
 	"github.com/cordon-mq/cordon/policy"
 )
@@ -72,11 +74,25 @@ const (
 // parseSettings reads a .yaml. Every complaint is in the error.
 func parseSettings(text []byte) (*settings, error) {
 	s := &settings{}
-	err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(s)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
+	if err := parseYAML(text, s); err != nil {
+		return nil, err
 	}
 	return s, s.validate()
+}
+
+// parseYAML reads text into value, strictly. Aliases are not for settings: a few
+// lines of them stand for gigabytes.
+func parseYAML(text []byte, value any) error {
+	for _, t := range lexer.Tokenize(string(text)) {
+		if t.Type == yamltoken.AnchorType || t.Type == yamltoken.AliasType {
+			return fmt.Errorf("line %d: anchors and aliases are not read", t.Position.Line)
+		}
+	}
+	err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(value)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
+	}
+	return nil
 }
 
 func (s *settings) validate() error {
@@ -165,8 +181,8 @@ func parseVectors(text []byte) ([]Vector, error) {
 	var file struct {
 		Vectors []Vector `yaml:"vectors"`
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
+	if err := parseYAML(text, &file); err != nil {
+		return nil, err
 	}
 	for i, v := range file.Vectors {
 		if err := v.validate(); err != nil {

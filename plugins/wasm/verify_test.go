@@ -40,6 +40,8 @@ func TestAnswers(t *testing.T) {
 		{"a user", `{"ok":true,"subject":{"kind":"user","id":"u"}}`, policy.CauseNone},
 		{"its own organisation", `{"ok":true,"org":"acme01",` + subject + `}`, policy.CauseNone},
 		{"nested claims", `{"ok":true,` + subject + `,"claims":{"a":[{"b":null}]}}`, policy.CauseNone},
+		{"half a surrogate pair", `{"ok":true,` + subject + `,"claims":{"a":"\ud800"}}`, policy.CauseUnavailable},
+		{"a number beyond all", `{"ok":true,` + subject + `,"claims":{"a":1e999}}`, policy.CauseUnavailable},
 		{"no", `{"ok":false,"reason":"because"}`, policy.CauseBad},
 		{"nothing", `{}`, policy.CauseBad},
 		{"not mine", `{"not_mine":true}`, policy.CauseUnknown},
@@ -84,6 +86,20 @@ func TestAnswers(t *testing.T) {
 	}
 	if s := log.String(); strings.Contains(s, "sensor") {
 		t.Errorf("the log repeats a token:\n%s", s)
+	}
+}
+
+// Claims arrive as they were written, integers to the last digit.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	_, v, _ := one(t, "token_answers", "", patient())
+	p := mustVerify(t, v, token(strings.TrimSuffix(okAnswer, "}")+`,"claims":{"n":9007199254740993,"f":-1.50,"e":1e3,"t":"\u00e9\ud83d\ude00/","l":[true,null,{"x":{}}]}}`))
+	want := map[string]any{
+		"n": json.Number("9007199254740993"), "f": -1.5, "e": 1000.0, "t": "é😀/",
+		"l": []any{true, nil, map[string]any{"x": map[string]any{}}},
+	}
+	if !reflect.DeepEqual(p.Claims, want) {
+		t.Errorf("%#v", p.Claims)
 	}
 }
 

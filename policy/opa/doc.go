@@ -66,6 +66,15 @@
 // have given another; [Bundle.Describe] makes one of a question that a person wrote.
 // None of them guesses: where a mask hides what the rules read, they say so.
 //
+// # Before a bundle is live
+//
+// [Engine.Beside] makes an engine that answers as this one would with another bundle,
+// the organisations' on top as they are at each moment: for previews and shadows, which
+// nobody waits for. [Engine.StartCanary] makes a second bundle live for some principals
+// ([Chosen]): one snapshot holds both, so a session sees one or the other and never a
+// mixture, and its end is an activation like any other. [Bundle.ReplayNarrowed] is
+// Replay with a bundle of the record's organisation on top.
+//
 // # Invariants
 //
 //   - Whatever goes wrong denies, with its own Cause: undefined, malformed,

@@ -89,8 +89,10 @@ mask contains p if some p in ["/input/client/id", "/input/client/address", "/inp
 		t.Errorf("%+v", ev)
 	}
 	text, _ := ev.JSON()
-	if strings.Contains(string(text), "192.0.2.7") || strings.Contains(string(text), "d1") {
-		t.Errorf("%s", text)
+	for _, hidden := range []string{"192.0.2.7", `"d1"`, "/d1", ":d1"} {
+		if strings.Contains(string(text), hidden) {
+			t.Errorf("%s in %s", hidden, text)
+		}
 	}
 }
 

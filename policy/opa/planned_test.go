@@ -167,8 +167,10 @@ func TestErrorsOfPlansAreThoseOfTopdown(t *testing.T) {
 		"built-in": {"decision := {\"allow\": 1 / 0 == 1}", "cordon/connect/connect.rego:3:23: eval_builtin_error: div: divide by zero", 0, policy.CauseError},
 		"conflict": {"decision := {\"allow\": x} if some x in [true, false]", "cordon/connect/connect.rego:3:1: eval_conflict_error: rule data.cordon.connect.decision produced conflicting values:", 0, policy.CauseError},
 		"nothing":  {"decision := {\"allow\": true} if input.principal.id == \"nobody\"", "data.cordon.connect.decision: no rule gives it a value", 0, policy.CauseUndefined},
-		"timeout": {"decision := {\"allow\": count([1 | some a in r; some b in r; some c in r; a + b == c]) > 0}\n\nr := numbers.range(1, 2000)",
-			"data.cordon.connect.decision took longer than 20ms", 20 * time.Millisecond, policy.CauseTimeout},
+		"timeout": {
+			"decision := {\"allow\": count([1 | some a in r; some b in r; some c in r; a + b == c]) > 0}\n\nr := numbers.range(1, 2000)",
+			"data.cordon.connect.decision took longer than 20ms", 20 * time.Millisecond, policy.CauseTimeout,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
