@@ -8,7 +8,8 @@ var instance = &module{}
 
 type module struct {
 	plugin *Plugin
-	shared
+	//lint:ignore U1000 what the exports of a module use
+	shared //nolint:unused // likewise
 }
 
 // Serve makes configure the plugin of this module:

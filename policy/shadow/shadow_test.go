@@ -150,3 +150,22 @@ func TestObserveNeverBlocks(t *testing.T) {
 		s.Close()
 	})
 }
+
+// What the candidate has no quota left for was not asked of its rules, so it is no
+// difference.
+func TestAnswersWithoutARuleAreDropped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		candidate := &policytest.Recorder{}
+		candidate.On(policy.ActionPublish, func(*policy.Facts, *policy.Request) *policy.Decision {
+			return &policy.Decision{Cause: policy.CauseQuota}
+		})
+		s := shadow.New(shadow.Options{Candidate: candidate, StopAfter: 1})
+		s.Observe(asked(true, 1))
+		synctest.Wait()
+		if r := s.Report(); r.State != shadow.Running || r.Dropped != 1 || r.Total != (shadow.Count{}) {
+			t.Errorf("%+v", r)
+		}
+		s.Close()
+	})
+}
