@@ -166,7 +166,8 @@ func (r *reviews) Impact(ctx context.Context, org policy.OrgID, rq *api.ImpactRe
 	if r.node.decisions == nil {
 		return out, nil // there is nothing to look back at
 	}
-	replayed, err := r.replay(ctx, c, about, &api.ReplayRequest{Since: rq.Since}, tell)
+	half := max(1, runtime.GOMAXPROCS(0)/2) // there are sessions to be cared for
+	replayed, err := r.replay(ctx, c, about, &api.ReplayRequest{Since: rq.Since}, half, tell)
 	if err != nil {
 		return nil, err
 	}
@@ -279,11 +280,11 @@ func (r *reviews) Replay(ctx context.Context, org policy.OrgID, rq *api.ReplayRe
 	if err != nil {
 		return nil, err
 	}
-	return r.replay(ctx, c, about, rq, tell)
+	return r.replay(ctx, c, about, rq, runtime.GOMAXPROCS(0), tell)
 }
 
-// replay judges what was recorded, a batch at a time on half of the processors.
-func (r *reviews) replay(ctx context.Context, c *reviewed, about policy.OrgID, rq *api.ReplayRequest, tell func(api.ReviewProgress) error) (*api.Replay, error) {
+// replay judges what was recorded, a batch at a time, on so many processors.
+func (r *reviews) replay(ctx context.Context, c *reviewed, about policy.OrgID, rq *api.ReplayRequest, workers int, tell func(api.ReviewProgress) error) (*api.Replay, error) {
 	store, tenant, err := r.decisions.reader(ctx, about)
 	if err != nil {
 		return nil, err
@@ -300,7 +301,7 @@ func (r *reviews) replay(ctx context.Context, c *reviewed, about policy.OrgID, r
 	last := now
 	err = store.Walk(ctx, tenant, since, until, func(batch [][]byte) error {
 		began := time.Now()
-		answers := c.replayAll(ctx, batch)
+		answers := c.replayAll(ctx, batch, workers)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -329,9 +330,8 @@ type replayedEvent struct {
 }
 
 // replayAll judges each record, and leaves a note where that fails.
-func (c *reviewed) replayAll(ctx context.Context, batch [][]byte) []replayedEvent {
+func (c *reviewed) replayAll(ctx context.Context, batch [][]byte, workers int) []replayedEvent {
 	answers := make([]replayedEvent, len(batch))
-	workers := max(1, runtime.GOMAXPROCS(0)/2) // the others are for those who wait
 	if c.own != nil {
 		workers = 1 // the organisation's share is that of one processor
 	}

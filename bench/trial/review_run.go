@@ -354,7 +354,13 @@ func (t *reviewTrial) messages(ctx context.Context, round int) (r costRound, err
 		return r, errors.Join(err, pairs.stop())
 	}
 	want := t.costMessages / t.pairs * t.pairs
+	last, since := 0, begin
 	for pairs.delivered() < want && pairs.failure() == nil {
+		if got := pairs.delivered(); got > last {
+			last, since = got, time.Now()
+		} else if time.Since(since) > patience {
+			return r, errors.Join(fmt.Errorf("%d of %d messages were delivered, and no more came", got, want), pairs.stop())
+		}
 		if err := pause(ctx, lookEvery/10); err != nil {
 			return r, errors.Join(err, pairs.stop())
 		}
