@@ -356,13 +356,20 @@ func (e *Engine) awaken(ctx context.Context, t *tenant) error {
 		u.failed.Store(e.now().UnixNano())
 		return fmt.Errorf("the organisation's bundle cannot be read: %w", err)
 	}
-	var n *Narrowing
+	// Before the place is free again, so that whoever waits for it finds it done.
+	wake := func(n *Narrowing) {
+		t.guarded.Lock()
+		defer t.guarded.Unlock()
+		if above := t.above.Load(); above.unready() { // else somebody replaced it meanwhile
+			e.setLocked(t, n)
+		}
+	}
 	if has {
 		stored, err := revision.FS(files)
 		var report *Report
 		if err == nil {
 			// The wait for a turn is over; a compilation has its own bound.
-			n, report, err = e.loadIn(context.WithoutCancel(ctx), u, stored, false)
+			_, report, err = e.loadIn(context.WithoutCancel(ctx), u, stored, false, wake)
 		} else {
 			<-u.loading
 		}
@@ -375,12 +382,8 @@ func (e *Engine) awaken(ctx context.Context, t *tenant) error {
 			return fmt.Errorf("the organisation's bundle does not load: %w", err)
 		}
 	} else {
+		wake(nil)
 		<-u.loading
-	}
-	t.guarded.Lock()
-	defer t.guarded.Unlock()
-	if above := t.above.Load(); above.unready() { // else somebody replaced it meanwhile
-		e.setLocked(t, n)
 	}
 	return nil
 }
@@ -424,7 +427,7 @@ func (e *Engine) LoadNarrowing(ctx context.Context, org policy.OrgID, fsys fs.FS
 	if err := enter(waiting, u.loading); err != nil {
 		return nil, nil, &policy.Error{Kind: policy.KindUnavailable, Op: "load policy", Public: "another bundle of the organisation is being compiled", Err: err}
 	}
-	return e.loadIn(ctx, u, fsys, true)
+	return e.loadIn(ctx, u, fsys, true, func(*Narrowing) {})
 }
 
 const (
@@ -434,7 +437,7 @@ const (
 
 // loadIn loads with the organisation's place for it taken, and frees it when that
 // ended. OPA's compiler cannot be interrupted, so it runs apart.
-func (e *Engine) loadIn(ctx context.Context, u *tenantUse, fsys fs.FS, tests bool) (*Narrowing, *Report, error) {
+func (e *Engine) loadIn(ctx context.Context, u *tenantUse, fsys fs.FS, tests bool, then func(*Narrowing)) (*Narrowing, *Report, error) {
 	type loaded struct {
 		n      *Narrowing
 		report *Report
@@ -451,6 +454,9 @@ func (e *Engine) loadIn(ctx context.Context, u *tenantUse, fsys fs.FS, tests boo
 		began := time.Now()
 		n, report := loadNarrowing(ctx, fsys, e.schemas, tests)
 		u.loaded.take(time.Now(), time.Since(began))
+		if n != nil {
+			then(n)
+		}
 		<-e.narrowing.loading
 		<-u.loading
 		done <- loaded{n, report}

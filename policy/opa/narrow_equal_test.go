@@ -87,7 +87,8 @@ func TestNarrowedEqualsFreshOverEdits(t *testing.T) {
 			alone.checks.working.Wait()
 		}
 	})
-	if s := e.Stats(); s.Covered == 0 || s.CoverMismatches != 0 || narrowed == 0 {
+	// A short run may be too short for any.
+	if s := e.Stats(); s.CoverMismatches != 0 || !testing.Short() && (s.Covered == 0 || narrowed == 0) {
 		t.Errorf("%d covered answers, %d mismatches, %d narrowed; want many, none, many", s.Covered, s.CoverMismatches, narrowed)
 	}
 }
