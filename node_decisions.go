@@ -162,9 +162,12 @@ func (d *decisions) WatchDecisions(ctx context.Context, org policy.OrgID, f *api
 	})
 }
 
-// follow hands on what arrives until ctx or the channel ends, and says now and then
-// that there is nothing.
+// follow hands on what arrives until ctx or the channel ends. It says at once that it
+// does, whoever watches waits for that, and then now and then that there is nothing.
 func follow[T any](ctx context.Context, arriving <-chan T, quiet func() error, tell func(T) error) error {
+	if err := quiet(); err != nil {
+		return err
+	}
 	tick := time.NewTicker(quietTime)
 	defer tick.Stop()
 	for {

@@ -142,9 +142,6 @@ func (r *reviews) WatchShadow(ctx context.Context, org policy.OrgID, tell func(*
 	}
 	differences, stop := s.shadow.Watch()
 	defer stop()
-	if err := quiet(); err != nil { // whoever watches learns that it does
-		return err
-	}
 	return follow(ctx, differences, quiet, func(e shadow.Example) error { return tell(differenceOf(&e)) })
 }
 

@@ -21,7 +21,8 @@ type Decisions interface {
 	// Decisions lists them, the newest first, and the bookmark of the next page.
 	Decisions(ctx context.Context, org policy.OrgID, f *DecisionFilter, page registry.Page) ([]DecisionEvent, string, error)
 	// WatchDecisions passes on what is recorded until ctx ends. What tell is too slow
-	// for is left out. quiet is called now and then while there is nothing.
+	// for is left out. quiet is called as soon as nothing recorded later is missed, and
+	// then now and then while there is nothing.
 	WatchDecisions(ctx context.Context, org policy.OrgID, f *DecisionFilter, tell func(DecisionEvent) error, quiet func() error) error
 	// Explain says how a recorded decision came about.
 	Explain(ctx context.Context, org policy.OrgID, id string) (Explanation, error)
@@ -68,9 +69,6 @@ func (a *API) decisionRoutes(s *surface, scope func(*call) policy.OrgID) {
 		func(ctx context.Context, c *call, _ *none, e *events) error {
 			f, err := c.decisionFilter()
 			if err != nil {
-				return err
-			}
-			if err := e.ping(); err != nil { // the reader learns that it is heard
 				return err
 			}
 			return a.decisions.WatchDecisions(ctx, scope(c), f, func(d DecisionEvent) error { return e.send("decision", d) }, e.ping)

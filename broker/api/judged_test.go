@@ -83,8 +83,11 @@ func (j *judged) Decisions(_ context.Context, org policy.OrgID, f *DecisionFilte
 	return []DecisionEvent{json.RawMessage(`{"decision_id":"one"}`)}, "6f6e65", nil
 }
 
-func (j *judged) WatchDecisions(ctx context.Context, org policy.OrgID, f *DecisionFilter, tell func(DecisionEvent) error, _ func() error) error {
+func (j *judged) WatchDecisions(ctx context.Context, org policy.OrgID, f *DecisionFilter, tell func(DecisionEvent) error, quiet func() error) error {
 	if err := j.note(org, "watch", f.Org, f.Action); err != nil {
+		return err
+	}
+	if err := quiet(); err != nil {
 		return err
 	}
 	j.state.Lock()

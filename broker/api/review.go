@@ -26,7 +26,8 @@ type Reviews interface {
 	// Shadow and EndShadow report, or fail with KindNotFound where there is none.
 	Shadow(org policy.OrgID) (*ShadowReport, error)
 	EndShadow(org policy.OrgID) (*ShadowReport, error)
-	// WatchShadow passes differences on until ctx or the shadow ends.
+	// WatchShadow passes differences on until ctx or the shadow ends. quiet is called
+	// as it is by WatchDecisions.
 	WatchShadow(ctx context.Context, org policy.OrgID, tell func(*DecisionDifference) error, quiet func() error) error
 
 	// StartCanary makes a candidate live for some principals, in place of an earlier one.
