@@ -90,21 +90,12 @@ func (answering) Authenticated() {}
 func serveChallenge(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	write := func(name, text string) {
-		target := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(target, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("policies/cordon/connect/connect.rego", challengePolicy)
-	write("policies/cordon/publish/publish.rego", challengePublish)
+	write(t, dir, "policies/cordon/connect/connect.rego", challengePolicy)
+	write(t, dir, "policies/cordon/publish/publish.rego", challengePublish)
 	if err := scaffold.Write(scaffold.Go, dir, "challenge"); err != nil {
 		t.Fatal(err)
 	}
-	write("challenge/main.go", challengeGuest)
+	write(t, dir, "challenge/main.go", challengeGuest)
 	plugins := filepath.Join(dir, "plugins", demoOrg)
 	if err := os.MkdirAll(plugins, 0o700); err != nil {
 		t.Fatal(err)
@@ -116,6 +107,26 @@ func serveChallenge(t *testing.T) string {
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, said)
 	}
+	_, address := serveFolder(t, dir)
+	return address
+}
+
+// write makes a file of dir, and the folders that it is in.
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	target := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(target, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serveFolder runs a broker of one organisation with the policies and plugins of dir,
+// and returns its plain address.
+func serveFolder(t *testing.T, dir string) (p *process, address string) {
+	t.Helper()
 	data := filepath.Join(dir, "data")
 	succeeds(t, "init", "--data", data, "--org", demoOrg, "--json")
 	p, err := startProcess(dir, filepath.Join(dir, "log"), []string{
@@ -134,7 +145,7 @@ func serveChallenge(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return addressIn(line, "mqtt")
+	return p, addressIn(line, "mqtt")
 }
 
 // A WebAssembly module leads exchanges with a client that was not written for

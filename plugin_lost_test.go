@@ -31,37 +31,10 @@ func TestAPluginThatIsTakenAwayEndsItsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(name string, data []byte) string {
-		target := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(target, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return target
-	}
-	write("policies/cordon/connect/connect.rego", []byte(lostPolicy))
-	module := write(filepath.Join("plugins", demoOrg, "good.wasm"), good)
-	data := filepath.Join(dir, "data")
-	succeeds(t, "init", "--data", data, "--org", demoOrg, "--json")
-	p, err := startProcess(dir, filepath.Join(dir, "log"), []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GORACE=atexit_sleep_ms=10",
-	}, "serve", "--data", data, "--policy", filepath.Join(dir, "policies"), "--plugins", filepath.Join(dir, "plugins"),
-		"--mqtt", "127.0.0.1:0", "--mqtts", "off", "--https", "off")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	line, err := p.await(readyLine())
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := addressIn(line, "mqtt")
+	module := filepath.Join("plugins", demoOrg, "good.wasm")
+	write(t, dir, module, string(good))
+	write(t, dir, "policies/cordon/connect/connect.rego", lostPolicy)
+	p, address := serveFolder(t, dir)
 
 	gone := make(chan *paho.Disconnect, 1)
 	connect := func() (*paho.Client, error) {
@@ -82,14 +55,14 @@ func TestAPluginThatIsTakenAwayEndsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Settings that are refused leave the version before at work, and who it vouched for.
-	write(filepath.Join("plugins", demoOrg, "good.yaml"), []byte("unknown: 1\n"))
+	write(t, dir, filepath.Join("plugins", demoOrg, "good.yaml"), "unknown: 1\n")
 	if _, err := p.await(regexp.MustCompile(`plugin refused.*kept_previous"?[=:]true`)); err != nil {
 		t.Fatal(err)
 	}
 	if answer, _ := c.Publish(within(t), &paho.Publish{Topic: "a", QoS: 1, Payload: []byte("x")}); answer == nil {
 		t.Error("the connection does not live")
 	}
-	if err := os.Remove(module); err != nil {
+	if err := os.Remove(filepath.Join(dir, module)); err != nil {
 		t.Fatal(err)
 	}
 	select {

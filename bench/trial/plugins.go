@@ -88,6 +88,7 @@ type pluginRuns struct {
 type resident struct {
 	what          string
 	before, after int64
+	meanwhile     []int64 // after each tenth
 }
 
 // grown is whether that is more than a store, a cache and the allocator explain.
@@ -139,9 +140,13 @@ func (f *pluginsFound) summary() *summary {
 	})
 	rows = nil
 	for _, r := range f.resident {
-		rows = append(rows, []string{r.what, megabytes(r.before), megabytes(r.after), fmt.Sprintf("%.2f", float64(r.after)/float64(r.before))})
+		var tenths []string
+		for _, n := range r.meanwhile {
+			tenths = append(tenths, megabytes(n))
+		}
+		rows = append(rows, []string{r.what, megabytes(r.before), strings.Join(tenths, " "), megabytes(r.after), fmt.Sprintf("%.2f", float64(r.after)/float64(r.before))})
 	}
-	s.table([]string{"RSS", "before", "after", "ratio"}, rows)
+	s.table([]string{"RSS", "before", "after each tenth", "after", "ratio"}, rows)
 	s.list("Errors logged", f.faults)
 	return s
 }

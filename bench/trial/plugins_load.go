@@ -308,14 +308,19 @@ func (t *pluginsTrial) rates(ctx context.Context) error {
 
 // verify verifies many tokens, in several instances.
 func (t *pluginsTrial) verify(ctx context.Context) error {
-	return t.compare(ctx, count(t.verifications)+" verifications by a module made by Go", func() error {
-		return each(ctx, t.verifications, t.workers, func(int) error { return t.connect(ctx, t.bearer(time.Now().Add(time.Hour))) })
+	return t.compare(ctx, count(t.verifications)+" verifications by a module made by Go", func(look func(done, of int)) error {
+		var done atomic.Int64
+		return each(ctx, t.verifications, t.workers, func(int) error {
+			err := t.connect(ctx, t.bearer(time.Now().Add(time.Hour)))
+			look(int(done.Add(1)), t.verifications)
+			return err
+		})
 	})
 }
 
 // reload gives the plugin new settings again and again, and asks each version.
 func (t *pluginsTrial) reload(ctx context.Context) error {
-	return t.compare(ctx, count(t.reloads)+" reloads of it", func() error {
+	return t.compare(ctx, count(t.reloads)+" reloads of it", func(look func(done, of int)) error {
 		for i := range t.reloads {
 			was := t.loaded.Load()
 			if err := t.settings(i + 1); err != nil {
@@ -332,19 +337,33 @@ func (t *pluginsTrial) reload(ctx context.Context) error {
 			if err := t.connect(ctx, t.bearer(time.Now().Add(time.Hour))); err != nil {
 				return err
 			}
+			look(i+1, t.reloads)
 		}
 		return nil
 	})
 }
 
-// compare looks at memory before and after f, each time at rest.
-func (t *pluginsTrial) compare(ctx context.Context, what string, f func() error) error {
+// compare looks at memory before and after f, each time at rest, and after each
+// tenth of it.
+func (t *pluginsTrial) compare(ctx context.Context, what string, f func(look func(done, of int)) error) error {
 	const rest = 5 * time.Second
 	say("%s", what)
-	var r [2]int64
-	for i := range r {
-		if i == 1 {
-			if err := f(); err != nil {
+	found := resident{what: what}
+	var guarded sync.Mutex
+	look := func(done, of int) {
+		if done%max(1, of/10) != 0 {
+			return
+		}
+		if u, err := usageOf(t.broker.pid()); err == nil {
+			guarded.Lock()
+			defer guarded.Unlock()
+			found.meanwhile = append(found.meanwhile, u.resident)
+			say("%d of %d: RSS %s", done, of, megabytes(u.resident))
+		}
+	}
+	for _, r := range []*int64{&found.before, &found.after} {
+		if r == &found.after {
+			if err := f(look); err != nil {
 				return err
 			}
 		}
@@ -355,8 +374,8 @@ func (t *pluginsTrial) compare(ctx context.Context, what string, f func() error)
 		if err != nil {
 			return err
 		}
-		r[i] = u.resident
+		*r = u.resident
 	}
-	t.found.resident = append(t.found.resident, resident{what, r[0], r[1]})
+	t.found.resident = append(t.found.resident, found)
 	return nil
 }

@@ -17,6 +17,7 @@ const (
 	exportConfigure = "auth_configure"
 	exportFree      = "auth_free"
 	exportInit      = "_initialize"
+	exportStart     = "cordon.start" // the rewriting makes it of a start function
 
 	moduleCordon = "cordon"
 	moduleWASI   = "wasi_snapshot_preview1"

@@ -69,7 +69,7 @@ func (c *calls) put(used *call) {
 
 // reuse makes an answered call ready to run once more.
 func (c *call) reuse() {
-	c.instance, c.started, c.outcome, c.turn = nil, nil, outcome{}, turn{}
+	c.instance, c.started, c.outcome = nil, nil, outcome{}
 	c.state.Store(callRuns)
 }
 

@@ -121,7 +121,7 @@ func TestRewritingAGuestMadeByGo(t *testing.T) {
 		t.Error(err)
 	}
 	again, err := parse(out)
-	if err != nil || again.globals != m.globals+2 || len(again.functions) != len(m.functions) || len(again.exported) != len(m.exported) {
+	if err != nil || again.globals != m.globals+2 || len(again.functions) != len(m.functions)+2 || len(again.exported) != len(m.exported) {
 		t.Errorf("%v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Host struct {
 	cache    wazero.CompilationCache
 	budget   *budget
 	calls    chan struct{}
+	long     chan struct{}
 	remember rememberKey
 	kept     keptSets
 	spare    calls
@@ -99,6 +101,7 @@ func newHost(o Options) (*Host, error) {
 	h.missing.now = h.now
 	h.budget = &budget{most: int64(h.limits.TotalMemoryBytes), reclaim: h.reclaim}
 	h.calls = make(chan struct{}, h.limits.TotalCalls)
+	h.long = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	h.table.Store(&table{})
 	h.scanning.seen, h.scanning.gone = map[place]*observed{}, map[Service]time.Time{}
 	var err error

@@ -177,10 +177,11 @@ func (h hostFunction) guarded() api.GoModuleFunc {
 	return func(ctx context.Context, m api.Module, stack []uint64) {
 		c := callOf(ctx)
 		now := time.Now()
-		if deadline, _ := ctx.Deadline(); c == nil || !now.Before(deadline) {
+		deadline, _ := ctx.Deadline()
+		if c == nil || !now.Before(deadline) {
 			panic(errDeadline)
 		}
-		c.turn.pass(now)
+		c.turn.pass(now, deadline)
 		f := &c.frame // one at a time: a host function calls no guest
 		*f = frame{call: c, ctx: ctx, memory: m.Memory(), stack: stack}
 		h.run(f)

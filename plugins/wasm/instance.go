@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -24,13 +25,42 @@ type instance struct {
 	calls      int
 	usedAt     time.Time
 
-	alloc, verify   api.Function
-	configure, free api.Function // may be nil
-	stack           [2]uint64    // operands and results of a call
+	alloc, verify   function
+	configure, free function  // may be missing
+	operands        [2]uint64 // of a call, and its result
+}
+
+// function is one that a module exports, or none.
+type function struct {
+	api.Function
+
+	// stack is what its calls run on. wazero keeps one for each function, lets it grow
+	// to 50 MB and has no way to ask: this is the field itself, for looking at its
+	// length. Without it, that is the bound.
+	stack reflect.Value
+}
+
+func exported(m api.Module, name string) function {
+	f := function{Function: m.ExportedFunction(name)}
+	if v := reflect.ValueOf(f.Function); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		if s := v.Elem().FieldByName("stack"); s.Kind() == reflect.Slice {
+			f.stack = s
+		}
+	}
+	return f
+}
+
+// stackBytes is how long the stack is, zero where that cannot be seen.
+func stackBytes(stack reflect.Value) int {
+	if !stack.IsValid() {
+		return 0
+	}
+	return stack.Len() * int(stack.Type().Elem().Size())
 }
 
 var (
 	errMemory = errors.New("the memory of all plugins is used up")
+	errStack  = errors.New("stack overflow")
 	errAnswer = errors.New("answer outside of the memory or its limit")
 )
 
@@ -43,7 +73,7 @@ func start(ctx context.Context, c *machine, m *module, b *budget, l Limits) (*in
 	}
 	memory.until(ctx)
 	// Nothing of the system is given: host functions are all there is.
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions(exportInit)
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	mod, err := c.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), c.compiled, config)
 	if err != nil {
 		memory.Free()
@@ -51,12 +81,14 @@ func start(ctx context.Context, c *machine, m *module, b *budget, l Limits) (*in
 	}
 	i := &instance{
 		module: mod, memory: memory,
-		alloc: mod.ExportedFunction(exportAlloc), verify: mod.ExportedFunction(exportVerify),
-		configure: mod.ExportedFunction(exportConfigure), free: mod.ExportedFunction(exportFree),
+		alloc: exported(mod, exportAlloc), verify: exported(mod, exportVerify),
+		configure: exported(mod, exportConfigure), free: exported(mod, exportFree),
 	}
-	if _, err := mod.ExportedFunction(exportVersion).Call(ctx); err != nil {
-		i.close()
-		return nil, err
+	for _, name := range []string{exportStart, exportInit, exportVersion} {
+		if _, err := i.call(ctx, exported(mod, name)); err != nil {
+			i.close()
+			return nil, err
+		}
 	}
 	return i, nil
 }
@@ -67,12 +99,16 @@ func (i *instance) close() {
 	i.memory.Free()
 }
 
-// call runs a function with one or two operands and returns its result, if it has
-// one.
-func (i *instance) call(ctx context.Context, f api.Function, operands ...uint64) (uint64, error) {
-	copy(i.stack[:], operands)
-	err := f.CallWithStack(ctx, i.stack[:])
-	return i.stack[0], err
+// call runs a function, if there is one, with at most two operands and returns its
+// result, if it has one.
+func (i *instance) call(ctx context.Context, f function, operands ...uint64) (uint64, error) {
+	if f.Function == nil {
+		return 0, nil
+	}
+	i.memory.stack = f.stack
+	copy(i.operands[:], operands)
+	err := f.CallWithStack(ctx, i.operands[:])
+	return i.operands[0], err
 }
 
 // give copies b into a buffer of the guest.
@@ -92,7 +128,7 @@ func (i *instance) give(ctx context.Context, b []byte) (pointer uint64, err erro
 func (i *instance) configured(ctx context.Context, configuration []byte, generation uint64) error {
 	i.memory.until(ctx)
 	i.generation = generation
-	if i.configure == nil {
+	if i.configure.Function == nil {
 		return nil
 	}
 	at, err := i.give(ctx, configuration)
@@ -131,8 +167,6 @@ func (i *instance) ask(ctx context.Context, request []byte, most int) (o outcome
 		return outcome{err: errAnswer, none: true}
 	}
 	o.answer = string(view)
-	if i.free != nil {
-		_, o.err = i.call(ctx, i.free, uint64(pointer), uint64(length))
-	}
+	_, o.err = i.call(ctx, i.free, uint64(pointer), uint64(length))
 	return o
 }

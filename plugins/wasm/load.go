@@ -49,7 +49,7 @@ func (h *Host) load(ctx context.Context, s *source, b binding, before *plugin) (
 func (h *Host) prepare(s *source, b binding) (*plugin, error) {
 	p := &plugin{
 		place: s.place, binding: b, source: s, limits: s.settings.apply(h.limits), now: h.now,
-		log: h.log.With("plugin", s.name, "folder", s.folder), budget: h.budget, shared: h.calls, remember: &h.remember,
+		log: h.log.With("plugin", s.name, "folder", s.folder), budget: h.budget, shared: h.calls, long: h.long, remember: &h.remember,
 		spare: &h.spare, counts: h.countsOf(s.place), faults: &folder{now: h.now},
 	}
 	var err error
@@ -70,7 +70,8 @@ func (h *Host) prepare(s *source, b binding) (*plugin, error) {
 // it for the first client.
 func (p *plugin) tryStart() (err error) {
 	defer recovered(&err)
-	c := &call{clock: p.now().UnixNano(), log: p.guestLog}
+	c := &call{clock: p.now().UnixNano(), log: p.guestLog, turn: turn{places: p.long}}
+	defer c.turn.end()
 	i, err := p.start(p.only(), c)
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@ package wasm
 
 import (
 	"context"
-	"runtime"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +44,8 @@ type linearMemory struct {
 	most     uint64 // bytes the guest may have
 	check    uint64 // bytes it asks for to be checked
 	deadline time.Time
-	turn     turn
+	turn     *turn
+	stack    reflect.Value // of the call that runs
 	b        []byte
 }
 
@@ -64,28 +65,13 @@ func newLinearMemory(b *budget, m *module, l Limits) (*linearMemory, bool) {
 	}, true
 }
 
-// turn is how long a guest has had a processor for itself. The scheduler would let
-// it have one for 10 ms, and several of them all there are: others, who need theirs
-// for microseconds, would wait for each.
-type turn struct{ began time.Time }
-
-const turnTime = 250 * time.Microsecond
-
-// pass lets others go first when the turn is over.
-func (t *turn) pass(now time.Time) {
-	switch {
-	case t.began.IsZero():
-		t.began = now
-	case now.Sub(t.began) > turnTime:
-		runtime.Gosched()
-		t.began = time.Now()
-	}
-}
-
 // until sets the deadline of the calls to come to that of ctx, which has one.
 func (m *linearMemory) until(ctx context.Context) {
 	m.deadline, _ = ctx.Deadline()
-	m.turn = turn{}
+	m.turn = &turn{}
+	if c := callOf(ctx); c != nil {
+		m.turn = &c.turn
+	}
 }
 
 // Allocate implements experimental.MemoryAllocator, once.
@@ -104,7 +90,10 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 	if !now.Before(m.deadline) {
 		panic(errDeadline) // wazero makes it the error of the call
 	}
-	m.turn.pass(now)
+	if stackBytes(m.stack) > stackMost {
+		panic(errStack)
+	}
+	m.turn.pass(now, m.deadline)
 	switch {
 	case size == m.check, size > m.most:
 		return nil
@@ -120,7 +109,7 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 	// Nothing stops a copy, not even for the garbage collection.
 	for at := 0; at < len(m.b); at += copyBytes {
 		copy(grown[at:], m.b[at:min(at+copyBytes, len(m.b))])
-		m.turn.pass(time.Now())
+		m.turn.pass(time.Now(), m.deadline)
 	}
 	m.b = grown
 	return m.b

@@ -93,6 +93,8 @@ type module struct {
 	exported    map[string]api.ExternType
 	exportedFns map[string]signature
 	code        uint32 // how many bodies
+	starts      bool   // it has a start function
+	start       uint32
 }
 
 // parse takes a binary apart. It is strict about structure and bounds and leaves
@@ -163,14 +165,18 @@ func (m *module) section(id byte, r *reader) bool {
 		n := r.count("globals", globalsMost)
 		for range n {
 			r.take(2) // type and mutability
-			r.constant(n)
+			r.constant(bounds{n, uint32(len(m.functions)), uint32(len(m.types))})
 		}
 		m.globals = n
 	case sectionExport:
 		m.readExports(r)
 	case sectionStart:
-		if f := r.u32(); int64(f) >= int64(len(m.functions)) {
-			r.failf("the start function %d leads nowhere", f)
+		m.start, m.starts = r.u32(), true
+		switch {
+		case int64(m.start) >= int64(len(m.functions)):
+			r.failf("the start function %d leads nowhere", m.start)
+		case !m.functions[m.start].equal(signature{}):
+			r.failf("the start function is of type %s", m.functions[m.start])
 		}
 	case sectionDataCount:
 		r.u32()
@@ -256,9 +262,14 @@ func (r *reader) limits(otherwise uint32) (low, high uint32) {
 }
 
 // constant reads a constant expression.
-func (r *reader) constant(globals uint32) {
-	for r.err == nil && r.instruction(globals).op != opEnd {
+func (r *reader) constant(has bounds) {
+	for r.err == nil && r.instruction(has).op != opEnd {
 	}
+}
+
+// bounds are those of the indices that instructions may name.
+func (m *module) bounds() bounds {
+	return bounds{m.globals, uint32(len(m.functions)), uint32(len(m.types))}
 }
 
 func (m *module) readExports(r *reader) {
@@ -269,6 +280,8 @@ func (m *module) readExports(r *reader) {
 			return
 		case m.hasExport(name):
 			r.failf("exports %q twice", name)
+		case name == exportStart:
+			r.failf("exports %q, which is a name of the host's", name)
 		case kind == api.ExternTypeFunc && int64(index) >= int64(len(m.functions)),
 			kind == api.ExternTypeGlobal && index >= m.globals, kind > api.ExternTypeGlobal:
 			r.failf("export %q leads nowhere", name)
@@ -298,7 +311,7 @@ func (m *module) readElements(r *reader) {
 			if kind&2 != 0 {
 				r.u32() // its table
 			}
-			r.constant(m.globals)
+			r.constant(m.bounds())
 		}
 		if kind&3 != 0 {
 			r.byte() // the kind or type of its elements
@@ -312,7 +325,7 @@ func (m *module) readElements(r *reader) {
 				return
 			}
 			if expressions {
-				r.constant(m.globals)
+				r.constant(m.bounds())
 			} else if f := r.u32(); int64(f) >= int64(len(m.functions)) {
 				r.failf("element function %d of %d", f, len(m.functions))
 			}
@@ -333,7 +346,7 @@ func (m *module) readData(r *reader) {
 			r.failf("a segment of kind %d", kind)
 		}
 		if kind != 1 {
-			r.constant(m.globals)
+			r.constant(m.bounds())
 		}
 		r.take(r.u32())
 		if r.err != nil {

@@ -28,6 +28,7 @@ type plugin struct {
 
 	budget     *budget
 	shared     chan struct{} // a place for each call of any plugin
+	long       chan struct{} // a place for each of those that takes long and runs
 	keys       *keySets
 	stopKeys   func() // ends the fetching and waits for it
 	remember   *rememberKey

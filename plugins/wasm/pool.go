@@ -178,7 +178,7 @@ func (p *plugin) run(ctx context.Context, c *call) error {
 	if err := p.admit(ctx); err != nil {
 		return err
 	}
-	c.plugin = p
+	c.plugin, c.turn = p, turn{places: p.long}
 	patience := 2 * p.limits.Deadline
 	if c.instance = p.take(c.org, p.keys.generation()); c.instance == nil {
 		c.started = make(chan struct{})
@@ -223,6 +223,7 @@ func (c *call) serve() {
 // answer has an instance answer c.
 func (p *plugin) answer(c *call) (o outcome) {
 	defer recovered(&o.err)
+	defer c.turn.end()
 	i := c.instance
 	if i == nil {
 		var err error

@@ -3,6 +3,9 @@ package wasm
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/tetratelabs/wazero/api"
 )
 
 // wazero can neither stop machine code nor let the garbage collector in, unless the
@@ -25,8 +28,10 @@ const (
 // rewrite writes m with two globals more, one for the account and one to look at
 // the operand of an instruction, and with a check at the beginning of each
 // function and loop and before each instruction that works through many elements.
+// Those that copy or fill memory become calls (bulk.go).
 // Nothing else moves: indices, locals and exports stay. Tables get a maximum, and
-// the memory one of checkPages, of which linearMemory grants fewer.
+// the memory one of checkPages, of which linearMemory grants fewer. A start function
+// becomes an export, so that it is called like every other function.
 func (m *module) rewrite(l Limits) ([]byte, error) {
 	if m.memories != 1 || m.memoryMin > l.memoryPages() {
 		return nil, errors.New("has no memory, or too much")
@@ -36,6 +41,11 @@ func (m *module) rewrite(l Limits) ([]byte, error) {
 		size += len(s.content) + len(s.content)/8 // checks are far less in modules of real tool chains
 	}
 	out := append(make([]byte, 0, size), "\x00asm\x01\x00\x00\x00"...)
+	w := &writer{has: m.bounds(), checkPages: l.checkPages()}
+	code, err := m.rewriteCode(w)
+	if err != nil {
+		return nil, err
+	}
 	written := false
 	for _, s := range m.sections {
 		if !written && sectionOrder(s.id) >= sectionOrder(sectionGlobal) {
@@ -46,17 +56,29 @@ func (m *module) rewrite(l Limits) ([]byte, error) {
 			}
 		}
 		content := s.content
-		var err error
 		switch s.id {
+		case sectionType:
+			if w.bulk {
+				content = appendEntries(content, 1, bulkType()...)
+			}
+		case sectionFunction:
+			if w.bulk {
+				content = appendEntries(content, 2, w.bulkFunctions()...)
+			}
+		case sectionExport:
+			if m.starts && len(m.exported) > 0 {
+				content = appendEntries(content, 1, m.startExport()...)
+			}
+		case sectionStart:
+			if len(m.exported) > 0 {
+				continue
+			}
 		case sectionTable:
 			content = rewriteTables(content)
 		case sectionMemory:
 			content = appendU32(appendU32([]byte{1, 1}, m.memoryMin), l.checkPages())
 		case sectionCode:
-			content, err = m.rewriteCode(content, l.checkPages())
-		}
-		if err != nil {
-			return nil, err
+			content = code
 		}
 		out = appendSection(out, s.id, content)
 	}
@@ -97,8 +119,26 @@ func rewriteTables(content []byte) []byte {
 	return out
 }
 
-func (m *module) rewriteCode(content []byte, checkPages uint32) ([]byte, error) {
-	w := &writer{globals: m.globals, checkPages: checkPages}
+// startExport is the entry of the start function among the exports.
+func (m *module) startExport() []byte {
+	name := append(appendU32(nil, uint32(len(exportStart))), exportStart...)
+	return appendU32(append(name, api.ExternTypeFunc), m.start)
+}
+
+// appendEntries makes a vector longer by n entries.
+func appendEntries(content []byte, n uint32, entries ...byte) []byte {
+	r := &reader{b: content}
+	out := appendU32(make([]byte, 0, len(content)+len(entries)+1), r.u32()+n)
+	return append(append(out, r.b[r.at:]...), entries...)
+}
+
+// rewriteCode returns what the code section becomes, nil where there is none.
+func (m *module) rewriteCode(w *writer) ([]byte, error) {
+	at := slices.IndexFunc(m.sections, func(s section) bool { return s.id == sectionCode })
+	if at < 0 {
+		return nil, nil
+	}
+	content := m.sections[at].content
 	r := &reader{b: content}
 	n := r.u32()
 	out := appendU32(make([]byte, 0, len(content)+len(content)/8), n)
@@ -111,14 +151,18 @@ func (m *module) rewriteCode(content []byte, checkPages uint32) ([]byte, error) 
 		}
 		out = append(appendU32(out, uint32(len(body))), body...)
 	}
+	if w.bulk {
+		out = appendEntries(out, 2, w.bulkBodies()...)
+	}
 	return out, nil
 }
 
 // writer writes function bodies with checks in them.
 type writer struct {
-	globals    uint32 // of the original: the first one added
+	has        bounds // of the original: what is added comes after
 	checkPages uint32
-	variables  int // of the function at hand
+	bulk       bool // something copies or fills memory
+	variables  int  // of the function at hand
 	effort     effort
 }
 
@@ -131,11 +175,14 @@ func (w *writer) body(out []byte, outer *reader) []byte {
 	kept := r.at
 	for !r.done() {
 		start := r.at
-		in := r.instruction(w.globals)
+		in := r.instruction(w.has)
 		w.effort.instruction(in)
 		switch {
 		case in.op == opLoop:
 			out = w.charge(append(out, r.b[kept:r.at]...), code)
+			kept = r.at
+		case in.op == opBulk && (in.sub == bulkCopy || in.sub == bulkFill):
+			out = appendU32(append(append(out, r.b[kept:start]...), opCall), w.bulkFunction(in.sub))
 			kept = r.at
 		case in.bulk:
 			out = w.chargeOperand(append(out, r.b[kept:start]...))
@@ -183,5 +230,5 @@ func (w *writer) check(out []byte) []byte {
 
 // global names the account (0) or the operand (1).
 func (w *writer) global(out []byte, op byte, which uint32) []byte {
-	return appendU32(append(out, op), w.globals+which)
+	return appendU32(append(out, op), w.has.globals+which)
 }

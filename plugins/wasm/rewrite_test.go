@@ -77,15 +77,20 @@ func TestRewritingKeepsModulesValid(t *testing.T) {
 func TestRewritingKeepsTheMeaning(t *testing.T) {
 	t.Parallel()
 	b := guests(t)["features"]
+	m, err := parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, n := range []uint64{1, 2, 3, 100, 4000} {
-		before, after := work(t, b, n), work(t, rewritten(b), n)
+		before, after := work(t, m, b, n), work(t, m, rewritten(b), n)
 		if before != after || before == 0 {
 			t.Errorf("work(%d) is %d before and %d after", n, before, after)
 		}
 	}
 }
 
-func work(t *testing.T, b []byte, n uint64) uint64 {
+// work runs b, which is what became of parsed.
+func work(t *testing.T, parsed *module, b []byte, n uint64) uint64 {
 	t.Helper()
 	ctx := (&call{log: newPluginLog((&lines{}).logger(), 1, time.Now)}).until(time.Now().Add(time.Hour))
 	r := wazero.NewRuntime(ctx)
@@ -93,15 +98,16 @@ func work(t *testing.T, b []byte, n uint64) uint64 {
 	if err := offer(ctx, r, imports()); err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := parse(b)
-	if err != nil {
-		t.Fatal(err)
-	}
 	memory, _ := newLinearMemory(&budget{most: 1 << 30}, parsed, Limits{}.withDefaults())
 	memory.until(ctx)
 	m, err := r.Instantiate(experimental.WithMemoryAllocator(ctx, memory), b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if start := m.ExportedFunction(exportStart); start != nil {
+		if _, err := start.Call(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 	result, err := m.ExportedFunction("work").Call(ctx, n)
 	if err != nil {
