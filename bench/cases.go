@@ -154,6 +154,11 @@ func cases() []benchCase {
 			run:     func(ctx context.Context, t *trial) (sample, error) { return t.storm(ctx, t.process.Plain) },
 		},
 		benchCase{
+			id: "connects-unmonitored", title: "Connect and disconnect, plain, nobody told of it", chart: "connects",
+			peers: []string{peers.Cordon}, alone: true, metrics: []metric{connects, cpuPerConnect, p50, p99},
+			run: func(ctx context.Context, t *trial) (sample, error) { return t.unmonitored(ctx) },
+		},
+		benchCase{
 			id: "connects-plugin", title: "Connect and disconnect, plain, tokens checked by the plugin jwt", chart: "connects",
 			peers: []string{peers.Cordon}, metrics: []metric{connects, cpuPerConnect, p50, p99},
 			run: func(ctx context.Context, t *trial) (sample, error) { return t.pluggedStorm(ctx, t.process.Plain) },

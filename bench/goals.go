@@ -89,6 +89,10 @@ func goals() []goal {
 		what: "connects/s, tokens checked by a plugin / built-in tokens", limit: 0.7, atLeast: true,
 		of: term{"connects-plugin", peers.Cordon, connects}, against: term{"connects", peers.Cordon, connects},
 	}
+	monitoring := goal{
+		what: "connect and disconnect, CPU, / without monitoring", limit: 1.3,
+		of: term{"connects", peers.Cordon, cpuPerConnect}, against: term{"connects-unmonitored", peers.Cordon, cpuPerConnect},
+	}
 	return []goal{
 		ratio("fan-in QoS 0, CPU, / Mosquitto", "fan-in-qos0", cpuPerMessage, peers.Mosquitto, 0.30),
 		ratio("fan-in QoS 1, CPU, / Mosquitto", "fan-in-qos1", cpuPerMessage, peers.Mosquitto, 0.30),
@@ -113,6 +117,7 @@ func goals() []goal {
 		figure("idle connection, plain", "idle", bytesPerConn, 12, "kB"),
 		figure("idle connection, TLS", "idle-tls", bytesPerConn, 36, "kB"),
 		atLeast(ratio("connects/s, plain, / mochi", "connects", connects, peers.Mochi, 0.9)),
+		monitoring,
 		pluginConnects,
 		tlsConnects,
 		figure("remembered decision, last topic", "decision-same", nanoseconds, 60, "ns"),

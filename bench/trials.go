@@ -242,6 +242,19 @@ func (t *trial) storm(ctx context.Context, target load.Target) (sample, error) {
 	return t.stormOf(ctx, target, identities)
 }
 
+// unmonitored is storm against the program without its monitor.
+func (t *trial) unmonitored(ctx context.Context) (s sample, err error) {
+	peer, err := t.peer.Unmonitored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.process, err = peer.Start(ctx, false); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.process.Stop()) }()
+	return t.storm(ctx, t.process.Plain)
+}
+
 // pluggedStorm is storm with tokens that a plugin checks, and whose answers are
 // remembered.
 func (t *trial) pluggedStorm(ctx context.Context, target load.Target) (sample, error) {

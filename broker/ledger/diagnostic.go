@@ -54,7 +54,8 @@ func (l *Ledger) Diagnostics(t Tenant, d Device, of Diagnosis) (all []Diagnostic
 	return all, err
 }
 
-// AddDiagnostic adds e, in the place of the first one where there are too many.
+// AddDiagnostic adds e, in the place of the first one where there are too many. It may
+// be ErrFull.
 func (l *Ledger) AddDiagnostic(ctx context.Context, t Tenant, d Device, of Diagnosis, e Diagnostic) error {
 	l.diagnosing.Lock()
 	defer l.diagnosing.Unlock()
@@ -64,13 +65,15 @@ func (l *Ledger) AddDiagnostic(ctx context.Context, t Tenant, d Device, of Diagn
 	}
 	b := l.Batch()
 	for len(all) >= MaxDiagnostics {
-		b.add(store.Delete(diagnosticKey(t, d, of, all[0].ID)))
+		if err := b.drop(t, diagnosticKey(t, d, of, all[0].ID)); err != nil {
+			return err
+		}
 		all = all[1:]
 	}
 	if len(all) > 0 {
 		e.Number = all[len(all)-1].Number + 1
 	}
-	if err := b.put(diagnosticKey(t, d, of, e.ID), e); err != nil {
+	if err := b.note(t, diagnosticKey(t, d, of, e.ID), e); err != nil {
 		return err
 	}
 	return b.Commit(ctx)
@@ -79,11 +82,7 @@ func (l *Ledger) AddDiagnostic(ctx context.Context, t Tenant, d Device, of Diagn
 // ClearDiagnostics removes all entries of d.
 func (l *Ledger) ClearDiagnostics(ctx context.Context, t Tenant, d Device, of Diagnosis) error {
 	b := l.Batch()
-	err := l.store.Scan(t.scope().Prefix(store.KindDiagnostic, d.parts(string(of))...), store.Key{}, func(key store.Key, _ []byte) bool {
-		b.add(store.Delete(key))
-		return true
-	})
-	if err != nil {
+	if err := b.dropAll(t, t.scope().Prefix(store.KindDiagnostic, d.parts(string(of))...)); err != nil {
 		return err
 	}
 	return b.Commit(ctx)
@@ -101,7 +100,9 @@ func (l *Ledger) DropDiagnostic(ctx context.Context, t Tenant, d Device, of Diag
 		return false, err
 	}
 	b := l.Batch()
-	b.add(store.Delete(diagnosticKey(t, d, of, id)))
+	if err := b.drop(t, diagnosticKey(t, d, of, id)); err != nil {
+		return false, err
+	}
 	return true, b.Commit(ctx)
 }
 

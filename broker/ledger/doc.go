@@ -10,6 +10,11 @@
 //     so that a namesake begins with nothing.
 //   - Everything is bounded for each device: [LogLines] lines, [MaxEvents] events,
 //     [MaxDiagnostics] entries of each kind. The oldest make room.
+//   - Of violations there are [MaxViolators] clients and a few counts, in one record for
+//     each organisation.
+//   - Last events and diagnostics are bounded for each organisation, too: [ErrFull]
+//     refuses what would take them beyond. Their sum is written with them, and is
+//     exceeded by no more than what is being written.
 //   - A [Batch] is one atomic write, and reads what it is about to write. Whoever
 //     makes batches for the same records makes them one after the other.
 //   - Nothing here is a secret, and nothing here decides.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/store"
@@ -18,19 +19,17 @@ type Event struct {
 }
 
 // PutEvent keeps e. Where that makes too many names, the one that was heard least
-// lately goes.
+// lately goes. It may be ErrFull.
 func (b *Batch) PutEvent(t Tenant, d Device, e *Event) error {
 	key := t.scope().Key(store.KindLastEvent, d.parts(e.Name)...)
 	_, had, err := read[Event](b, key)
 	if err != nil {
 		return err
 	}
-	if !had {
-		if err := b.makeRoom(t, d); err != nil {
-			return err
-		}
+	if err := b.note(t, key, e); err != nil || had {
+		return err
 	}
-	return b.put(key, e)
+	return b.makeRoom(t, d)
 }
 
 func (b *Batch) makeRoom(t Tenant, d Device) error {
@@ -59,7 +58,7 @@ func (b *Batch) makeRoom(t Tenant, d Device) error {
 			look(op.Key(), op.Value())
 		}
 	}
-	for len(names) >= MaxEvents {
+	for len(names) > MaxEvents {
 		var oldest store.Key
 		for key, at := range names {
 			if oldest.IsZero() || at.Before(names[oldest]) || at.Equal(names[oldest]) && key.Compare(oldest) < 0 {
@@ -67,7 +66,9 @@ func (b *Batch) makeRoom(t Tenant, d Device) error {
 			}
 		}
 		delete(names, oldest)
-		b.add(store.Delete(oldest))
+		if err := b.drop(t, oldest); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -93,10 +94,12 @@ func (l *Ledger) Events(t Tenant, d Device, since time.Time) (all []Event, err e
 // ForgetEvents removes, in steps, every event of the organisation from before a
 // moment: all of them with a zero one.
 func (b *Batch) ForgetEvents(t Tenant, before time.Time) error {
-	return b.store.Scan(t.scope().Prefix(store.KindLastEvent), store.Key{}, func(key store.Key, value []byte) bool {
+	var failure error
+	err := b.store.Scan(t.scope().Prefix(store.KindLastEvent), store.Key{}, func(key store.Key, value []byte) bool {
 		if e, err := decode[Event](value); err != nil || before.IsZero() || e.Time.Before(before) {
-			b.add(store.Delete(key))
+			failure = b.drop(t, key)
 		}
-		return !b.Full()
+		return failure == nil && !b.Full()
 	})
+	return errors.Join(err, failure)
 }

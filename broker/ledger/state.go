@@ -29,6 +29,11 @@ type State struct {
 	DisconnectTime time.Time `json:"disconnectTime,omitzero"`
 	CloseCode      int       `json:"closeCode,omitempty"`
 	Reason         string    `json:"reason,omitempty"`
+	// What went over the connection that ended. Messages are PUBLISH packets.
+	ReadBytes       uint64 `json:"-"`
+	ReadMessages    uint64 `json:"-"`
+	WrittenBytes    uint64 `json:"-"`
+	WrittenMessages uint64 `json:"-"`
 	// The last of both.
 	ActivityEvent string    `json:"activityEvent,omitempty"`
 	ActivityTime  time.Time `json:"activityTime,omitzero"`
@@ -40,12 +45,20 @@ func stateKey(t Tenant, client string) store.Key {
 
 // State is what is known of a client; ok is false where nothing is.
 func (l *Ledger) State(t Tenant, client string) (_ State, ok bool, err error) {
-	return read[State](l.store, stateKey(t, client))
+	return readState(l.store, t, client)
 }
 
 // State is the same, with what the batch is about to write.
 func (b *Batch) State(t Tenant, client string) (_ State, ok bool, err error) {
-	return read[State](b, stateKey(t, client))
+	return readState(b, t, client)
+}
+
+func readState(s getter, t Tenant, client string) (_ State, ok bool, err error) {
+	found, ok, err := read[State](s, stateKey(t, client))
+	if ok {
+		found.ClientID = client
+	}
+	return found, ok, err
 }
 
 // PutState notes s.
@@ -61,8 +74,11 @@ func (l *Ledger) States(t Tenant, after string, fn func(*State) bool) error {
 	if after != "" {
 		from = stateKey(t, after)
 	}
-	return l.store.Scan(t.scope().Prefix(store.KindClientState), from, func(_ store.Key, value []byte) bool {
+	return l.store.Scan(t.scope().Prefix(store.KindClientState), from, func(key store.Key, value []byte) bool {
 		s, err := decode[State](value)
+		if parts := key.Parts(); err == nil && len(parts) == 1 {
+			s.ClientID = parts[0]
+		}
 		return err != nil || fn(&s)
 	})
 }

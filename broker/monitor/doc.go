@@ -13,9 +13,12 @@
 //     Disconnect are retained, an application's Connect is, until its Disconnect. A
 //     Disconnect of a client that is connected all the same, because another
 //     connection took its place, changes nothing.
-//   - State is stored before it is said. So after a crash the two are compared, and
-//     what is retained is said again where it does not agree: whoever was connected
-//     when the process died is disconnected.
+//   - State is stored before it is said. What is retained is in memory alone, and said
+//     again at a start from what is stored: whoever was connected when the process
+//     died is disconnected.
+//   - What is told within a short pause is written together: of each client the last
+//     state, of each log every line. It is said in its order; what nobody hears and
+//     nothing keeps is not said. RATIONALE.md says why.
 //   - A client whose device, key or organisation was deleted meanwhile leaves no
 //     record and nothing retained.
 //   - A connect that was refused is told only where its identity exists: a device

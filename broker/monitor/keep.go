@@ -8,6 +8,7 @@ import (
 	"github.com/cordon-mq/cordon/broker"
 	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/policy/topic"
 )
 
 // maxKept is the largest event that is kept, in bytes.
@@ -51,24 +52,38 @@ func (m *Monitor) keep(ctx context.Context, first event) error {
 		if n == 0 {
 			continue // not registered, so nobody could ask for it
 		}
-		errs = append(errs, r.batch.PutEvent(ledger.Tenant(e.tenant), ledger.Device{Type: typ, ID: id, Incarnation: n},
-			&ledger.Event{Name: name, Format: format, Payload: e.payload, Time: e.at}))
+		err := r.batch.PutEvent(ledger.Tenant(e.tenant), ledger.Device{Type: typ, ID: id, Incarnation: n},
+			&ledger.Event{Name: name, Format: format, Payload: e.payload, Time: e.at})
+		if errors.Is(err, ledger.ErrFull) { // its own organisation's affair
+			m.full.Add(1)
+			continue
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, r.end())...)
 }
 
-// forget removes what is noted about devices that were deleted.
+// forget removes what is noted and retained of devices that were deleted. The broker
+// removed what was retained at the deletion, and what was said since then goes here.
 func (m *Monitor) forget(ctx context.Context) error {
 	m.forgotten.Lock()
 	list := m.forgotten.list
 	m.forgotten.list = nil
 	m.forgotten.Unlock()
+	if len(list) == 0 {
+		return nil
+	}
 	var errs []error
 	b := m.ledger.Batch()
+	r := m.round(ctx)
 	for i := range list {
 		ch := &list[i]
 		t := ledger.Tenant{Org: ch.Org, Incarnation: ch.Incarnation}
-		errs = append(errs, b.Forget(t, ledger.Device{Type: ch.Type, ID: ch.ID, Incarnation: ch.DeviceIncarnation}), m.forgetState(b, t, ch))
+		if ch.Kind == registry.OrganisationChanged {
+			errs = append(errs, m.retap(t))
+			continue
+		}
+		errs = append(errs, b.Forget(t, ledger.Device{Type: ch.Type, ID: ch.ID, Incarnation: ch.DeviceIncarnation}), m.forgetState(b, t, ch), r.hush(ch))
 		if b.Full() {
 			errs = append(errs, b.Commit(ctx))
 		}
@@ -76,10 +91,48 @@ func (m *Monitor) forget(ctx context.Context) error {
 	return errors.Join(append(errs, b.Commit(ctx))...)
 }
 
+// hush removes what is retained of a device that was deleted, unless it is of a
+// namesake that was here since.
+func (r *round) hush(ch *registry.Change) error {
+	t := broker.Tenant{Org: ch.Org, Incarnation: ch.Incarnation}
+	name, err := topic.ParseName(deviceTopic(ch.Type, ch.ID))
+	if err != nil {
+		return err
+	}
+	if now := r.incarnation(t, ch.Type, ch.ID); now != 0 && now != ch.DeviceIncarnation {
+		if r.m.places[place{t, name.String()}] > 0 {
+			return nil
+		}
+		for _, class := range []string{"d:", "g:"} {
+			s, ok, err := r.batch.State(ledger.Tenant(t), clientOf(class, ch))
+			if err != nil || ok && s.Device == now {
+				return err
+			}
+		}
+	}
+	return r.m.voice.Silence(t, name)
+}
+
+// clientOf is the client ID that a device usually has.
+func clientOf(class string, ch *registry.Change) string {
+	return class + ch.Org.String() + ":" + string(ch.Type) + ":" + string(ch.ID)
+}
+
+// retap does what the organisation wants, which an import may have brought along.
+func (m *Monitor) retap(t ledger.Tenant) error {
+	m.tapping.Lock()
+	defer m.tapping.Unlock()
+	noting, err := m.ledger.Noting(t)
+	if err == nil {
+		m.broker.Tap(broker.Tenant(t), noting.LastEvents)
+	}
+	return err
+}
+
 // forgetState removes the state of the client IDs that a device usually has.
 func (m *Monitor) forgetState(b *ledger.Batch, t ledger.Tenant, ch *registry.Change) error {
 	for _, class := range []string{"d:", "g:"} {
-		id := class + ch.Org.String() + ":" + string(ch.Type) + ":" + string(ch.ID)
+		id := clientOf(class, ch)
 		s, ok, err := b.State(t, id)
 		if err != nil {
 			return err
@@ -123,13 +176,23 @@ func (m *Monitor) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// SetNoting changes what an organisation wants noted. Last events that are not to
-// be kept any more are gone when it returns.
-func (m *Monitor) SetNoting(ctx context.Context, t ledger.Tenant, n ledger.Noting) error {
+// tap changes what an organisation wants noted, and what the broker tells.
+func (m *Monitor) tap(ctx context.Context, t ledger.Tenant, n ledger.Noting) error {
+	m.tapping.Lock()
+	defer m.tapping.Unlock()
 	if err := m.ledger.SetNoting(ctx, t, n); err != nil {
 		return err
 	}
 	m.broker.Tap(broker.Tenant(t), n.LastEvents)
+	return nil
+}
+
+// SetNoting changes what an organisation wants noted. Last events that are not to
+// be kept any more are gone when it returns.
+func (m *Monitor) SetNoting(ctx context.Context, t ledger.Tenant, n ledger.Noting) error {
+	if err := m.tap(ctx, t, n); err != nil {
+		return err
+	}
 	for !n.LastEvents {
 		b := m.ledger.Batch()
 		if err := b.ForgetEvents(t, time.Time{}); err != nil {

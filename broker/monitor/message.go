@@ -2,8 +2,10 @@ package monitor
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cordon-mq/cordon/broker"
 	"github.com/cordon-mq/cordon/broker/ledger"
@@ -11,60 +13,103 @@ import (
 	"github.com/cordon-mq/cordon/policy/topic"
 )
 
-// message is the payload of a mon topic.
+// message is what is said of a connection: its beginning, its end, or that there
+// was none.
 type message struct {
-	Action      action
-	Time        string
-	ClientAddr  string
-	ClientID    string
-	Port        uint16
-	Secure      bool
-	Protocol    string
-	User        string `json:",omitempty"`
-	CertName    string `json:",omitempty"`
-	ConnectTime string `json:",omitempty"`
-	Durable     bool
-	CloseCode   int    `json:",omitempty"`
-	Reason      string `json:",omitempty"`
-	ReadBytes   uint64
-	ReadMsg     uint64
-	WriteBytes  uint64
-	WriteMsg    uint64
+	what   action
+	client *ledger.State // whose, and where from
+	// Of the connection that has ended, and of one that never began.
+	began, ended time.Time
+	code         int
+	reason       string
+	// What went over it; messages are PUBLISH packets.
+	readBytes, readMessages, writtenBytes, writtenMessages uint64
+}
+
+// render is m as the payload of a mon topic: one JSON object, its members in the
+// order of the platform's documentation.
+func (m *message) render() []byte {
+	s := m.client
+	b := make([]byte, 0, 512)
+	b = append(b, `{"Action":"`...)
+	b = append(b, m.what...)
+	at := m.ended
+	if m.what == connect {
+		at = m.began
+	}
+	b = appendMoment(append(b, `","Time":"`...), at)
+	b = appendText(append(b, `","ClientAddr":`...), s.Address)
+	b = appendText(append(b, `,"ClientID":`...), s.ClientID)
+	b = strconv.AppendUint(append(b, `,"Port":`...), uint64(s.Port), 10)
+	b = strconv.AppendBool(append(b, `,"Secure":`...), s.Secure)
+	b = appendText(append(b, `,"Protocol":`...), s.Protocol)
+	if s.User != "" {
+		b = appendText(append(b, `,"User":`...), s.User)
+	}
+	if s.CertName != "" {
+		b = appendText(append(b, `,"CertName":`...), s.CertName)
+	}
+	if m.what == disconnect && !m.began.IsZero() {
+		b = append(appendMoment(append(b, `,"ConnectTime":"`...), m.began), '"')
+	}
+	b = strconv.AppendBool(append(b, `,"Durable":`...), s.Durable)
+	if m.what != connect && m.code != 0 {
+		b = strconv.AppendInt(append(b, `,"CloseCode":`...), int64(m.code), 10)
+	}
+	if m.what != connect && m.reason != "" {
+		b = appendText(append(b, `,"Reason":`...), m.reason)
+	}
+	b = strconv.AppendUint(append(b, `,"ReadBytes":`...), m.readBytes, 10)
+	b = strconv.AppendUint(append(b, `,"ReadMsg":`...), m.readMessages, 10)
+	b = strconv.AppendUint(append(b, `,"WriteBytes":`...), m.writtenBytes, 10)
+	b = strconv.AppendUint(append(b, `,"WriteMsg":`...), m.writtenMessages, 10)
+	return append(b, '}')
+}
+
+// appendText writes s as a JSON string.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) //nolint:errchkjson // a string always has a form
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-func moment(t time.Time) string {
+// appendMoment writes a time to the millisecond, in UTC, and nothing for none.
+func appendMoment(b []byte, t time.Time) []byte {
 	if t.IsZero() {
-		return ""
+		return b
 	}
-	return t.UTC().Format(timeFormat)
+	return t.UTC().AppendFormat(b, timeFormat)
 }
 
-// render is what is said of s.
-func render(what action, s *ledger.State, l *broker.Leaving) []byte {
-	msg := message{
-		Action: what, Time: moment(s.ActivityTime), ClientAddr: s.Address, ClientID: s.ClientID, Port: s.Port, Secure: s.Secure,
-		Protocol: s.Protocol, User: s.User, CertName: s.CertName, Durable: s.Durable,
+// lastWord is the Disconnect that s tells of.
+func lastWord(s *ledger.State) message {
+	return message{
+		what: disconnect, client: s, began: s.ConnectTime, ended: s.DisconnectTime, code: s.CloseCode, reason: s.Reason,
+		readBytes: s.ReadBytes, readMessages: s.ReadMessages, writtenBytes: s.WrittenBytes, writtenMessages: s.WrittenMessages,
 	}
-	if what != connect {
-		msg.Time, msg.CloseCode, msg.Reason = moment(s.DisconnectTime), s.CloseCode, s.Reason
-	}
-	if what == disconnect {
-		msg.ConnectTime = moment(s.ConnectTime)
-	}
-	if l != nil {
-		msg.ReadBytes, msg.ReadMsg, msg.WriteBytes, msg.WriteMsg = l.ReadBytes, l.ReadMessages, l.WrittenBytes, l.WrittenMessages
-	}
-	payload, err := json.Marshal(msg)
-	if err != nil { // strings, numbers and booleans
-		return nil
-	}
-	return payload
 }
 
-// describe is the state that a connection makes.
+// describe has s be of the client of v and of this connection of it.
 func describe(v *broker.Visit, s *ledger.State) {
+	identify(v, s)
+	c := &v.Client
+	s.Address, s.Port, s.Secure, s.Durable = address(c), v.Port, c.TLS != nil, v.Durable
+	s.Protocol = protocol(c)
+	s.User = v.Principal.APIKey // never the name that was shown: it may be a secret in the wrong place
+	s.CertName = ""
+	if c.TLS != nil && c.TLS.Cert != nil {
+		s.CertName = c.TLS.Cert.Subject
+	}
+}
+
+// identify has s be of the client of v.
+func identify(v *broker.Visit, s *ledger.State) {
 	p, c := v.Principal, &v.Client
 	s.ClientID, s.Kind = string(c.ID), p.Kind.String()
 	s.Type, s.ID, s.App, s.Device = "", "", "", 0
@@ -76,44 +121,84 @@ func describe(v *broker.Visit, s *ledger.State) {
 	default:
 		s.ID = p.ID
 	}
-	s.Address, s.Port, s.Secure, s.Durable = "", v.Port, c.TLS != nil, v.Durable
-	if c.Address.IsValid() {
-		s.Address = c.Address.String()
+}
+
+func address(c *policy.Client) string {
+	if !c.Address.IsValid() {
+		return ""
 	}
-	s.Protocol = protocol(c)
-	s.User = p.APIKey // never the name that was shown: it may be a secret in the wrong place
-	s.CertName = ""
-	if c.TLS != nil && c.TLS.Cert != nil {
-		s.CertName = c.TLS.Cert.Subject
-	}
+	return c.Address.String()
 }
 
 // protocol is how the platform called it.
 func protocol(c *policy.Client) string {
-	name := map[string]string{"3.1": "mqtt3", "3.1.1": "mqtt4", "5": "mqtt5"}[c.Protocol]
+	name := ""
+	switch c.Protocol {
+	case "3.1":
+		name = "mqtt3"
+	case "3.1.1":
+		name = "mqtt4"
+	case "5":
+		name = "mqtt5"
+	}
 	if strings.HasPrefix(c.Listener, "ws") || c.Listener == "https" {
 		name += "-ws"
 	}
 	return name
 }
 
-// topicOf is where s is told of, empty for a client that nobody subscribes to.
-func topicOf(s *ledger.State) string {
+// topicOf is where p is told of, empty for a client that nobody subscribes to.
+func topicOf(p *policy.Principal) string {
 	switch {
-	case s.Type != "" && s.ID != "":
-		return "iot-2/type/" + string(s.Type) + "/id/" + string(s.ID) + "/mon"
-	case s.App != "":
-		return "iot-2/app/" + string(s.App) + "/mon"
+	case isDevice(p):
+		return deviceTopic(p.Type, p.ID)
+	case p.Kind == policy.KindApplication && p.App != "":
+		return appTopic(p.App)
 	default:
 		return ""
 	}
 }
 
-// isDevice reports whether s is of a device or gateway.
-func isDevice(s *ledger.State) bool { return s.Type != "" && s.ID != "" }
+// stateTopic is topicOf for whoever s is of.
+func stateTopic(s *ledger.State) string {
+	switch {
+	case ofDevice(s):
+		return deviceTopic(s.Type, s.ID)
+	case s.App != "":
+		return appTopic(s.App)
+	default:
+		return ""
+	}
+}
 
-func deviceOf(s *ledger.State) ledger.Device {
-	return ledger.Device{Type: s.Type, ID: s.ID, Incarnation: s.Device}
+func deviceTopic(typ, id policy.ID) string {
+	return "iot-2/type/" + string(typ) + "/id/" + string(id) + "/mon"
+}
+
+func appTopic(app policy.ID) string { return "iot-2/app/" + string(app) + "/mon" }
+
+// isDevice reports whether p is a device or gateway, and ofDevice whether s is of one.
+func isDevice(p *policy.Principal) bool {
+	return (p.Kind == policy.KindDevice || p.Kind == policy.KindGateway) && p.Type != "" && p.ID != ""
+}
+
+func ofDevice(s *ledger.State) bool { return s.Type != "" && s.ID != "" }
+
+// connectedLine, closedLine and refusedLine are those of the connection log.
+func connectedLine(s *ledger.State) string {
+	return "Connected: ClientID='" + s.ClientID + "', ClientIP=" + s.Address + ", protocol " + s.Protocol
+}
+
+func closedLine(v *broker.Visit, l *broker.Leaving) string {
+	return "Closed connection from " + address(&v.Client) + " (code " + strconv.Itoa(int(l.Code)) + "). " + l.Reason
+}
+
+func refusedLine(v *broker.Visit, l *broker.Leaving) string {
+	line := "Refused connection from " + address(&v.Client) + " (code " + strconv.Itoa(int(l.Code)) + "). " + l.Reason
+	if l.Words != "" && v.Principal != nil {
+		line += " " + l.Words // to whom they were said
+	}
+	return line
 }
 
 // eventOf reads whose event a topic is, such as

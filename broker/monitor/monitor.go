@@ -48,7 +48,10 @@ const (
 	eventQueue   = 1024
 	eventBytes   = 16 << 20
 	// batchMost is how many arrivals and departures are written together.
-	batchMost = 256
+	batchMost = 512
+	// pace is how long what comes next waits after a batch: who comes and goes within
+	// it is written once. The first after a quiet time does not wait.
+	pace = 50 * time.Millisecond
 	// countEvery is how often traffic is counted, and sweepEvery how often last
 	// events that are too old are removed.
 	countEvery = 30 * time.Second
@@ -73,6 +76,7 @@ type Monitor struct {
 	held   atomic.Int64 // bytes in events
 	lost   atomic.Bool  // something was dropped that changes who is connected
 	drops  atomic.Uint64
+	full   atomic.Uint64 // events for which there was no room
 	all    *rate.Limiter
 
 	forgotten struct {
@@ -80,6 +84,8 @@ type Monitor struct {
 		list []registry.Change
 	}
 	wake chan struct{}
+	// tapping makes who changes what is noted and who reads it wait for each other.
+	tapping sync.Mutex
 
 	stop    chan struct{}
 	done    chan struct{}
@@ -88,11 +94,17 @@ type Monitor struct {
 	// The goroutine's own.
 	broker  Broker
 	voice   *broker.Voice
-	visits  map[uint64]*broker.Visit
+	visits  map[uint64]presence
 	clients map[client]int
 	places  map[place]int
 	rates   map[policy.OrgID]*rate.Limiter
 	carried map[broker.Tenant]uint64
+}
+
+// presence is a connection that there is, and where it is told of.
+type presence struct {
+	visit *broker.Visit
+	topic string
 }
 
 // client is a client ID in its organisation, and place what a mon topic is about.
@@ -149,7 +161,7 @@ func New(cfg Config, l *ledger.Ledger, r Registry) *Monitor {
 		queue: make(chan told, cfg.Queue), events: make(chan event, eventQueue),
 		all: rate.NewLimiter(refusedRate, refusedBurst), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
-		visits: map[uint64]*broker.Visit{}, clients: map[client]int{}, places: map[place]int{},
+		visits: map[uint64]presence{}, clients: map[client]int{}, places: map[place]int{},
 		rates: map[policy.OrgID]*rate.Limiter{}, carried: map[broker.Tenant]uint64{},
 	}
 }
@@ -194,6 +206,10 @@ func (m *Monitor) Stop() {
 
 // Dropped is how many arrivals, departures and events did not fit the queues.
 func (m *Monitor) Dropped() uint64 { return m.drops.Load() }
+
+// Full is how many events were not kept, because their organisation has no room for
+// more; see ledger.MaxNoted.
+func (m *Monitor) Full() uint64 { return m.full.Load() }
 
 // Online implements broker.Monitor.
 func (m *Monitor) Online(v *broker.Visit) { m.tell(told{visit: v, kind: connect}) }
@@ -244,7 +260,7 @@ func (m *Monitor) Admitted(t broker.Tenant, name topic.RoutedName, payload []byt
 func (m *Monitor) Changed(list []registry.Change) {
 	var gone []registry.Change
 	for _, ch := range list {
-		if ch.Kind == registry.SubjectDeleted && ch.Type != "" {
+		if ch.Kind == registry.SubjectDeleted && ch.Type != "" || ch.Kind == registry.OrganisationChanged {
 			gone = append(gone, ch)
 		}
 	}
@@ -267,11 +283,20 @@ func (m *Monitor) run() {
 	count, sweep := time.NewTicker(countEvery), time.NewTicker(sweepEvery)
 	defer count.Stop()
 	defer sweep.Stop()
+	queue := m.queue // nil while there is a pause
+	pause := time.NewTimer(pace)
+	defer pause.Stop()
 	for {
 		var err error
 		select {
-		case first := <-m.queue:
-			err = m.note(ctx, m.gather(first))
+		case <-pause.C:
+			queue = m.queue
+		case first := <-queue:
+			err = m.notice(ctx, m.gather(first))
+			if len(m.queue) < batchMost {
+				queue = nil
+				pause.Reset(pace)
+			}
 		case first := <-m.events:
 			err = m.keep(ctx, first)
 		case <-m.wake:
@@ -312,7 +337,7 @@ func (m *Monitor) gather(first told) []told {
 func (m *Monitor) finish(ctx context.Context) {
 	var errs []error
 	for len(m.queue) > 0 {
-		errs = append(errs, m.note(ctx, m.gather(<-m.queue)))
+		errs = append(errs, m.notice(ctx, m.gather(<-m.queue)))
 	}
 	for len(m.events) > 0 {
 		errs = append(errs, m.keep(ctx, <-m.events))
