@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/opa"
 	"github.com/cordon-mq/cordon/policy/revision"
 	"github.com/cordon-mq/cordon/rego"
@@ -22,7 +23,8 @@ const (
 	bundleTime = time.Minute
 )
 
-// bundles are stored revisions, compiled for looking back.
+// bundles are stored revisions, compiled for looking back, and candidates, which are
+// looked at more than once before they go live.
 type bundles struct {
 	node *node
 
@@ -58,9 +60,27 @@ func (b *bundles) find(ctx context.Context, id string) (*opa.Bundle, error) {
 			return live, nil
 		}
 	}
+	return b.once(ctx, id, func(ctx context.Context) (*opa.Bundle, error) { return b.load(ctx, id) })
+}
+
+// candidate is the bundle of files that somebody sent. Whoever sends them again, to
+// have them judged otherwise, gets what was compiled and tested the first time.
+func (b *bundles) candidate(ctx context.Context, files []revision.File) (*opa.Bundle, error) {
+	stored, err := revision.FS(files)
+	if err != nil {
+		return nil, &policy.Error{Kind: policy.KindInvalid, Field: "files", Public: err.Error()}
+	}
+	return b.once(ctx, string(revision.Sum(files)), func(ctx context.Context) (*opa.Bundle, error) { return loadFS(ctx, stored) })
+}
+
+// once compiles what is not kept, once for all who wait for it. It does not end with
+// the one who asked first.
+func (b *bundles) once(ctx context.Context, id string, load func(context.Context) (*opa.Bundle, error)) (*opa.Bundle, error) {
 	k, first := b.keep(id)
 	if first {
-		k.bundle, k.err = b.load(ctx, id)
+		loading, cancel := context.WithTimeout(context.WithoutCancel(ctx), bundleTime)
+		k.bundle, k.err = load(loading)
+		cancel()
 		if k.err != nil {
 			b.drop(k)
 		}
@@ -99,10 +119,8 @@ func (b *bundles) drop(k *keptBundle) {
 	b.guarded.list = slices.DeleteFunc(b.guarded.list, func(other *keptBundle) bool { return other == k })
 }
 
-// load does not end with the one who asked first: others may wait.
+// load compiles a stored revision.
 func (b *bundles) load(ctx context.Context, id string) (*opa.Bundle, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bundleTime)
-	defer cancel()
 	parsed, err := revision.ParseID(id)
 	if err != nil {
 		return nil, err

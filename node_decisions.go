@@ -25,6 +25,7 @@ const (
 type decisions struct {
 	node    *node
 	bundles *bundles
+	places  *places
 }
 
 var _ api.Decisions = (*decisions)(nil)
@@ -90,6 +91,16 @@ func (d *decisions) Decision(ctx context.Context, org policy.OrgID, id string) (
 	if err != nil {
 		return nil, err
 	}
+	return shown(org, ev)
+}
+
+// shown is what org reads of a record; zero: the operator, who reads all of it.
+func shown(org policy.OrgID, ev *audit.Event) (api.DecisionEvent, error) {
+	if !org.IsZero() {
+		if public := opa.PublicDetail(ev.Custom.Cause, ev.Custom.Detail); public != ev.Custom.Detail {
+			ev = ev.WithDetail(public)
+		}
+	}
 	return ev.JSON()
 }
 
@@ -111,7 +122,7 @@ func (d *decisions) Decisions(ctx context.Context, org policy.OrgID, f *api.Deci
 	}
 	list := make([]api.DecisionEvent, len(found.Events))
 	for i, ev := range found.Events {
-		if list[i], err = ev.JSON(); err != nil {
+		if list[i], err = shown(org, ev); err != nil {
 			return nil, "", err
 		}
 	}
@@ -154,7 +165,7 @@ func (d *decisions) WatchDecisions(ctx context.Context, org policy.OrgID, f *api
 	live := d.node.audit.Subscribe(tenant, filter)
 	defer live.Close()
 	return follow(ctx, live.Events(), quiet, func(ev *audit.Event) error {
-		text, err := ev.JSON()
+		text, err := shown(org, ev)
 		if err != nil {
 			return err
 		}
@@ -201,7 +212,7 @@ func (d *decisions) Explain(ctx context.Context, org policy.OrgID, id string) (a
 		d.node.log.Warn("decision explained by the live policy", "decision", id, "err", err)
 		bundle = d.node.engine.Bundle()
 	}
-	return explained(ctx, bundle, ev)
+	return d.explained(ctx, org, bundle, ev)
 }
 
 // ExplainRequest implements api.Decisions.
@@ -214,7 +225,25 @@ func (d *decisions) ExplainRequest(ctx context.Context, org policy.OrgID, r *api
 	if err != nil {
 		return nil, err
 	}
-	return explained(ctx, bundle, ev)
+	return d.explained(ctx, org, bundle, ev)
+}
+
+// explained is for org; zero: the operator. An organisation asks within its share.
+func (d *decisions) explained(ctx context.Context, org policy.OrgID, bundle *opa.Bundle, ev *audit.Event) (api.Explanation, error) {
+	leave, err := d.places.explain(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	how := opa.Explaining{Restricted: !org.IsZero()}
+	if about, err := policy.ParseOrgID(ev.Custom.Org); err == nil { // else it is nobody's
+		how.Own = d.node.engine.Narrowing(ctx, about)
+	}
+	x, err := bundle.Explain(ctx, ev, how)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(x)
 }
 
 // aboutOwn refuses an input in which an organisation asks about anybody else: the
@@ -235,12 +264,4 @@ func aboutOwn(org policy.OrgID, input json.RawMessage) error {
 		return &policy.Error{Kind: policy.KindInvalid, Field: "input.org.id", Public: "has to be " + org.String()}
 	}
 	return nil
-}
-
-func explained(ctx context.Context, bundle *opa.Bundle, ev *audit.Event) (api.Explanation, error) {
-	x, err := bundle.Explain(ctx, ev)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(x)
 }

@@ -37,6 +37,7 @@ var _ api.Reviews = (*reviews)(nil)
 
 func newReviews(n *node, d *decisions) *reviews {
 	r := &reviews{node: n, decisions: d, places: newPlaces()}
+	d.places = r.places
 	r.guarded.shadows = map[policy.OrgID]*shadowing{}
 	n.engine.OnActivate(func(policy.Generation) { r.lookAtCanary() })
 	n.onStop(n.registryWatch(func(ch registry.Change) {
@@ -91,16 +92,16 @@ func (r *reviews) candidate(ctx context.Context, org policy.OrgID, c *api.Candid
 	for path, text := range c.Files {
 		files = append(files, revision.File{Path: path, Text: []byte(text)})
 	}
-	stored, err := revision.FS(files)
-	if err != nil {
-		return nil, &policy.Error{Kind: policy.KindInvalid, Field: "files", Public: err.Error()}
-	}
 	if org.IsZero() {
-		b, err := loadFS(ctx, stored)
+		b, err := r.decisions.bundles.candidate(ctx, files)
 		if err != nil {
 			return nil, err
 		}
 		return &reviewed{revision: b.Revision(), bundle: b}, nil
+	}
+	stored, err := revision.FS(files)
+	if err != nil {
+		return nil, &policy.Error{Kind: policy.KindInvalid, Field: "files", Public: err.Error()}
 	}
 	own, report, err := r.node.engine.LoadNarrowing(ctx, org, stored)
 	if err == nil {
@@ -157,7 +158,7 @@ func (r *reviews) Impact(ctx context.Context, org policy.OrgID, rq *api.ImpactRe
 	for id, p := range found {
 		out.Total = addImpact(out.Total, impactOf(p))
 		if p.Cut+p.Removed+p.Lowered+p.Dropped+p.Altered > 0 {
-			out.Organisations = append(out.Organisations, api.OrganisationImpact{Org: id.String(), ImpactCount: impactOf(p), Examples: examplesOf(p)})
+			out.Organisations = append(out.Organisations, api.OrganisationImpact{Org: id.String(), ImpactCount: impactOf(p), Examples: examplesOf(p, !org.IsZero())})
 		}
 	}
 	slices.SortFunc(out.Organisations, func(a, b api.OrganisationImpact) int {
@@ -247,12 +248,15 @@ func addImpact(a, b api.ImpactCount) api.ImpactCount {
 	}
 }
 
-func examplesOf(p *broker.Preview) []api.ImpactExample {
+func examplesOf(p *broker.Preview, restricted bool) []api.ImpactExample {
 	list := []api.ImpactExample{}
 	for _, e := range p.Examples {
 		x := api.ImpactExample{Client: string(e.Client), Action: e.Action.String(), Topic: e.Topic, Reason: e.Cause.Public()}
 		if e.Decision != nil {
 			x.Detail = e.Decision.Detail
+			if restricted {
+				x.Detail = opa.PublicDetail(e.Cause, x.Detail)
+			}
 			if e.Decision.Reason != "" {
 				x.Reason = e.Decision.Reason
 			}
@@ -380,10 +384,19 @@ func (c *reviewed) replay(ctx context.Context, ev *audit.Event) (*opa.Replayed, 
 type replaying struct {
 	api.Replay
 	seen, most int
+	restricted bool
+}
+
+// detail is what may be told of an error.
+func (p *replaying) detail(cause policy.Cause, detail string) string {
+	if p.restricted {
+		return opa.PublicDetail(cause, detail)
+	}
+	return detail
 }
 
 func newReplaying(c *reviewed, since, until time.Time, most int) *replaying {
-	p := &replaying{most: most}
+	p := &replaying{most: most, restricted: !c.org.IsZero()}
 	p.Revision = c.revision
 	p.Since.Time, p.Until.Time = since.UTC(), until.UTC()
 	p.Reasons, p.Differences = map[string]int{}, []api.DecisionDifference{}
@@ -414,7 +427,7 @@ func (p *replaying) add(r *replayedEvent) {
 	case ev.Custom.Allow && !a.Allow:
 		n.Denied++
 		n.WeighedDenied += weight
-		d.Reason = cmp.Or(a.Reason, a.Detail, a.Cause.Public())
+		d.Reason = cmp.Or(a.Reason, p.detail(a.Cause, a.Detail), a.Cause.Public())
 	case !ev.Custom.Allow && a.Allow:
 		n.Allowed++
 		n.WeighedGiven += weight

@@ -16,6 +16,8 @@ const (
 	// shadowsMost is how many shadows there are at once: each is asked everything that
 	// is recorded.
 	shadowsMost = 32
+	// explanationsOfOrg is how many explanations one organisation may ask for at once.
+	explanationsOfOrg = 4
 	// ownShare is how much of one processor the candidates of one organisation may use
 	// over time, and ownBurst what it may save up.
 	ownShare, ownBurst = 0.2, 10 * time.Second
@@ -31,6 +33,7 @@ type places struct {
 		sync.Mutex
 		all, ofOrgs int
 		taken       map[policy.OrgID]bool
+		explaining  map[policy.OrgID]int
 		shares      map[policy.OrgID]*ownTime
 	}
 }
@@ -43,6 +46,7 @@ type ownTime struct {
 
 func newPlaces() *places {
 	p := &places{}
+	p.guarded.explaining = map[policy.OrgID]int{}
 	p.guarded.taken, p.guarded.shares = map[policy.OrgID]bool{}, map[policy.OrgID]*ownTime{}
 	return p
 }
@@ -71,6 +75,40 @@ func (p *places) enter(org policy.OrgID) (leave func(), err error) {
 			g.ofOrgs--
 			delete(g.taken, org)
 		}
+	}, nil
+}
+
+// explain takes a place for one explanation, when the organisation has some of its
+// share left. Call leave, which counts what it used. The operator always has one.
+func (p *places) explain(ctx context.Context, org policy.OrgID) (leave func(), err error) {
+	if org.IsZero() {
+		return func() {}, nil
+	}
+	g := &p.guarded
+	g.Lock()
+	full := g.explaining[org] == explanationsOfOrg
+	if !full {
+		g.explaining[org]++
+	}
+	g.Unlock()
+	if full {
+		return nil, busy("other decisions of this organisation are being explained; try again when that has ended")
+	}
+	free := func() {
+		g.Lock()
+		defer g.Unlock()
+		if g.explaining[org]--; g.explaining[org] == 0 {
+			delete(g.explaining, org)
+		}
+	}
+	if err := p.spend(ctx, org, 0); err != nil {
+		free()
+		return nil, err
+	}
+	began := time.Now()
+	return func() {
+		p.charge(org, time.Now(), time.Since(began))
+		free()
 	}, nil
 }
 

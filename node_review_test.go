@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/audit"
 	"github.com/cordon-mq/cordon/policy/opa"
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 func orgNamed(t *testing.T, name string) policy.OrgID {
@@ -82,6 +84,79 @@ func TestReviewsOfOrganisationsWait(t *testing.T) {
 	cancel(errTooMuch)
 	if err := p.spend(ctx, acme, time.Hour); err != errTooMuch { //nolint:errorlint // the cause as it is
 		t.Errorf("who has gone waits: %v", err)
+	}
+}
+
+// Explanations are within the organisation's share too, and so many at once.
+func TestExplanationsOfOrganisationsWait(t *testing.T) {
+	t.Parallel()
+	p := newPlaces()
+	acme := orgNamed(t, "acme01")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	leave := make([]func(), explanationsOfOrg)
+	for i := range leave {
+		var err error
+		if leave[i], err = p.explain(ctx, acme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.explain(ctx, acme); policy.KindOf(err) != policy.KindLimit {
+		t.Errorf("one too many: %v", err)
+	}
+	for _, org := range []policy.OrgID{orgNamed(t, "other1"), {}, {}} {
+		free, err := p.explain(ctx, org)
+		if err != nil {
+			t.Fatal(err)
+		}
+		free()
+	}
+	for _, free := range leave {
+		free()
+	}
+	p.charge(acme, time.Now(), ownBurst+time.Hour)
+	cancel(errTooMuch)
+	if _, err := p.explain(ctx, acme); err != errTooMuch { //nolint:errorlint // the cause as it is
+		t.Errorf("with nothing left, who has gone waits: %v", err)
+	}
+	if len(p.guarded.explaining) != 0 {
+		t.Errorf("%v are being explained", p.guarded.explaining)
+	}
+}
+
+// What is reviewed twice is compiled once, and what does not pass is not kept.
+func TestCandidatesAreKept(t *testing.T) {
+	t.Parallel()
+	b := &bundles{}
+	files := func(text string) []revision.File {
+		return []revision.File{{Path: "cordon/publish/publish.rego", Text: []byte("package cordon.publish\n\n" + text + "\n")}}
+	}
+	find := func(text string) *opa.Bundle {
+		t.Helper()
+		found, err := b.candidate(context.Background(), files(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	first := find(`decision := {"allow": true}`)
+	if find(`decision := {"allow": true}`) != first {
+		t.Error("it was compiled again")
+	}
+	if other := find(`decision := {"allow": false}`); other == first || other.Revision() == first.Revision() {
+		t.Error("another one is the same")
+	}
+	var refusal *revision.Refusal
+	if _, err := b.candidate(context.Background(), files(`decision := {"allow": input.topci == "a"}`)); !errors.As(err, &refusal) {
+		t.Errorf("error %v", err)
+	}
+	if len(b.guarded.list) != 2 {
+		t.Errorf("%d are kept", len(b.guarded.list))
+	}
+	for i := range keptBundles {
+		find(fmt.Sprintf(`decision := {"allow": input.qos == %d}`, i))
+	}
+	if len(b.guarded.list) != keptBundles {
+		t.Errorf("%d are kept", len(b.guarded.list))
 	}
 }
 

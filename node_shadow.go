@@ -142,7 +142,7 @@ func (r *reviews) WatchShadow(ctx context.Context, org policy.OrgID, tell func(*
 	}
 	differences, stop := s.shadow.Watch()
 	defer stop()
-	return follow(ctx, differences, quiet, func(e shadow.Example) error { return tell(differenceOf(&e)) })
+	return follow(ctx, differences, quiet, func(e shadow.Example) error { return tell(s.differenceOf(&e)) })
 }
 
 func (s *shadowing) report() *api.ShadowReport {
@@ -159,7 +159,7 @@ func (s *shadowing) report() *api.ShadowReport {
 		out.Actions[action.String()] = shadowCount(n)
 	}
 	for i := range found.Examples {
-		out.Differences = append(out.Differences, *differenceOf(&found.Examples[i]))
+		out.Differences = append(out.Differences, *s.differenceOf(&found.Examples[i]))
 	}
 	return out
 }
@@ -168,7 +168,7 @@ func shadowCount(n shadow.Count) api.ShadowCount {
 	return api.ShadowCount{Compared: n.Compared, Denied: n.Denied, Allowed: n.Given, Changed: n.Changed}
 }
 
-func differenceOf(e *shadow.Example) *api.DecisionDifference {
+func (s *shadowing) differenceOf(e *shadow.Example) *api.DecisionDifference {
 	d := &api.DecisionDifference{
 		Decision: e.Before.ID, Org: e.Facts.Principal.Org.String(), Action: e.Request.Action.String(),
 		Topic:  cmp.Or(e.Request.Topic.String(), e.Request.Filter.String(), e.Request.Route),
@@ -180,7 +180,11 @@ func differenceOf(e *shadow.Example) *api.DecisionDifference {
 	d.At.Time = e.At
 	switch {
 	case e.Difference.Verdict == policy.VerdictDenied:
-		d.Reason = cmp.Or(e.After.Reason, e.After.Detail, e.After.Cause.Public())
+		detail := e.After.Detail
+		if !s.candidate.org.IsZero() { // it is read by the organisation
+			detail = opa.PublicDetail(e.After.Cause, detail)
+		}
+		d.Reason = cmp.Or(e.After.Reason, detail, e.After.Cause.Public())
 	case e.Difference.Verdict == policy.VerdictGiven:
 		d.Reason = e.Before.Reason
 	}

@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/api"
@@ -44,6 +46,9 @@ func (c *policyDecisionsCmd) Run(ctx context.Context, std *streams) error {
 		query.Set("since", strconv.FormatInt(*ms, 10))
 	}
 	return withBroker(c.Folder.Data, func(o *operator) error {
+		if err := sayLost(ctx, o, std.err); err != nil {
+			return err
+		}
 		if c.Follow {
 			return o.stream(ctx, "GET", "/policy/decisions/stream?"+query.Encode(), nil, func(_ string, data []byte) error {
 				return printDecision(std.out, data, c.JSON)
@@ -68,6 +73,34 @@ func (c *policyDecisionsCmd) Run(ctx context.Context, std *streams) error {
 		}
 		return nil
 	})
+}
+
+// sayLost tells the reader of a log that it is not whole. What is counted is in the
+// metrics.
+func sayLost(ctx context.Context, o *operator, w io.Writer) error {
+	text, err := o.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	if where := lostIn(text); where != "" {
+		_, err = fmt.Fprintf(w, "not all is recorded: since the broker started, decisions were lost at: %s\n", where)
+	}
+	return err
+}
+
+// lostIn is what metrics count of decisions that were to be recorded and are not:
+// "rate 12, ring 3", or nothing.
+func lostIn(metrics string) string {
+	var all []string
+	for line := range strings.Lines(metrics) {
+		rest, ok := strings.CutPrefix(line, `cordon_decision_log_lost_total{where="`)
+		where, number, cut := strings.Cut(rest, `"} `)
+		if n, err := strconv.ParseFloat(strings.TrimSpace(number), 64); ok && cut && err == nil && n > 0 {
+			all = append(all, fmt.Sprintf("%s %.0f", where, n))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 // printDecision prints one event: as it is, or what a person looks for in it.

@@ -14,6 +14,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/cordon-mq/cordon/broker/api"
 	"github.com/cordon-mq/cordon/broker/api/control"
@@ -89,6 +90,26 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 		return errors.New(problem.Message)
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// metrics are what the broker shows to Prometheus.
+func (o *operator) metrics(ctx context.Context) (string, error) {
+	rq, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(control.BaseURL, "/api/operator/v1")+"/metrics", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	rs, err := o.client.Do(rq)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(rs.Body, maxAnswer))
+	if err := errors.Join(err, rs.Body.Close()); err != nil {
+		return "", err
+	}
+	if rs.StatusCode != http.StatusOK {
+		return "", errors.New(rs.Status)
+	}
+	return string(text), nil
 }
 
 // everyPage reads a whole list.

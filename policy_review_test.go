@@ -49,6 +49,21 @@ func TestPolicyReviewUsage(t *testing.T) {
 	}
 }
 
+// Whoever reads the log hears where it is not whole.
+func TestLostDecisionsAreTold(t *testing.T) {
+	t.Parallel()
+	for metrics, want := range map[string]string{
+		"": "",
+		"cordon_decision_log_lost_total{where=\"ring\"} 0\ncordon_decision_log_lost_total{where=\"rate\"} 0\n":                                                                    "",
+		"# HELP cordon_decision_log_lost_total x\ncordon_decision_log_lost_total{where=\"store\"} 3\ncordon_sessions 7\ncordon_decision_log_lost_total{where=\"rate\"} 1.5e+06\n": "rate 1500000, store 3",
+		"cordon_decision_log_lost_total{where=\"ring\"} x\ncordon_decision_log_lost_total":                                                                                        "",
+	} {
+		if got := lostIn(metrics); got != want {
+			t.Errorf("%q: %q, want %q", metrics, got, want)
+		}
+	}
+}
+
 func TestPrintImpact(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -69,7 +69,7 @@ func shadowCall(ctx context.Context, o *operator, std *streams, method string, i
 		return json.NewEncoder(std.out).Encode(&r)
 	}
 	p := printer{to: std.out}
-	p.printf("shadow %s: %s since %s", r.Revision, r.State, r.Since.UTC().Format(time.RFC3339))
+	p.printf("shadow %s: %s, began %s", r.Revision, r.State, r.Since.UTC().Format(time.RFC3339))
 	if r.Problem != "" {
 		p.printf("problem: %s", r.Problem)
 	}
@@ -176,7 +176,7 @@ func canaryCall(ctx context.Context, o *operator, std *streams, method, path str
 		return json.NewEncoder(std.out).Encode(&r)
 	}
 	p := printer{to: std.out}
-	p.printf("canary %s: %s since %s; live %s", r.Revision, r.State, r.Since.UTC().Format(time.RFC3339), r.Live)
+	p.printf("canary %s: %s, began %s; live %s", r.Revision, r.State, r.Since.UTC().Format(time.RFC3339), r.Live)
 	p.printf("for %v %% of all%s%s%s", r.Percent, named("organisations", r.Orgs), named("types", r.Types), named("groups", r.Groups))
 	p.printf("canary: %s", canaryLine(&r.Canary))
 	p.printf("rest:   %s", canaryLine(&r.Rest))

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/cordon-mq/cordon/policy"
@@ -45,13 +44,15 @@ type PreviewChange struct {
 	Decision *policy.Decision
 }
 
-// A preview has time, and its questions take some: after each previewTurn of them it
-// rests, so that a goroutine whose connection has something to read waits no longer
-// than for that. Giving way without a rest would not do: whoever looks for work finds
-// the preview again before he looks at connections.
+// A preview has time, and its questions take some: after a turn of them it rests, so
+// that a goroutine whose connection has something to read waits no longer than for that.
+// Giving way without a rest would not do: whoever looks for work finds the preview again
+// before he looks at connections. A rest takes longer than it was to, about a millisecond where
+// there is nothing else to do, and the next turn is as long, up to twice its least.
 const (
-	previewTurn = time.Millisecond
-	previewRest = 100 * time.Microsecond
+	previewTurn     = time.Millisecond
+	previewRest     = 250 * time.Microsecond
+	previewTurnMost = 2 * time.Millisecond
 	// previewProgress is after how many sessions it says how far it is.
 	previewProgress = 64
 )
@@ -73,7 +74,7 @@ func (b *Broker) Preview(ctx context.Context, candidate policy.Decider, o Previe
 		}
 	}
 	found := map[policy.OrgID]*Preview{}
-	turn, rest := time.Now(), time.NewTimer(previewRest)
+	began, turn, rest := time.Now(), previewTurn, time.NewTimer(previewRest)
 	defer rest.Stop()
 	for i, s := range live {
 		if err := ctx.Err(); err != nil {
@@ -87,13 +88,15 @@ func (b *Broker) Preview(ctx context.Context, candidate policy.Decider, o Previe
 		if i%previewProgress == 0 && o.Progress != nil {
 			o.Progress(i, len(live))
 		}
-		if time.Since(turn) >= previewTurn {
+		if time.Since(began) >= turn {
+			rested := time.Now()
 			rest.Reset(previewRest)
 			select {
 			case <-rest.C:
 			case <-ctx.Done():
 			}
-			turn = time.Now()
+			began = time.Now()
+			turn = min(max(previewTurn, began.Sub(rested)), previewTurnMost)
 		}
 	}
 	if o.Progress != nil {
@@ -153,13 +156,5 @@ func (s *session) preview(ctx context.Context, candidate policy.Decider, found *
 // and groups under both.
 func sameRights(a, b *standing) bool {
 	p, q := a.facts.Principal, b.facts.Principal
-	return maps.Equal(setOf(p.Roles), setOf(q.Roles)) && maps.Equal(setOf(p.Groups), setOf(q.Groups))
-}
-
-func setOf(list []string) map[string]bool {
-	set := make(map[string]bool, len(list))
-	for _, s := range list {
-		set[s] = true
-	}
-	return set
+	return policy.SameNames(p.Roles, q.Roles) && policy.SameNames(p.Groups, q.Groups)
 }

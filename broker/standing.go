@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/durable"
@@ -26,11 +27,15 @@ type standing struct {
 // stand asks cordon.connect about p and makes its standing, whether allowed or
 // not. The error is a registry that could not be read.
 func (b *Broker) stand(ctx context.Context, sp *space, p *policy.Principal, client *policy.Client) (*standing, error) {
-	org, err := b.registry.OrganisationFacts(ctx, p.Org)
+	org, err := b.factsOf(ctx, p, client)
 	if err != nil {
 		return nil, fmt.Errorf("organisation facts: %w", err)
 	}
-	return standUnder(ctx, b.decider, &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp}), nil
+	st := standUnder(ctx, b.decider, &policy.Facts{Principal: p, Org: org, Client: client, Budget: sp})
+	if b.handover(p) != nil {
+		st.connect = fleeting(st.connect)
+	}
+	return st, nil
 }
 
 // standUnder is the standing that decider gives whom facts are about.
@@ -41,7 +46,8 @@ func standUnder(ctx context.Context, decider policy.Decider, facts *policy.Facts
 	d := decide(ctx, judge, &policy.Request{Action: policy.ActionConnect, Time: time.Now()})
 	st := &standing{principal: p, facts: facts, connect: d, judge: judge, generation: generation}
 	st.until = earliest(d.Until, d.ExpiresAt, p.ExpiresAt)
-	if d.Allow && (d.Roles != nil || d.Groups != nil) {
+	differs := func(given, has []string) bool { return given != nil && !slices.Equal(given, has) }
+	if d.Allow && (differs(d.Roles, p.Roles) || differs(d.Groups, p.Groups)) { // else the judge knows them
 		given := *p
 		if d.Roles != nil {
 			given.Roles = d.Roles

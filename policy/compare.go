@@ -1,8 +1,6 @@
 package policy
 
-import (
-	"maps"
-)
+import "slices"
 
 // Difference says how one answer differs from another to the same question. The
 // zero Difference is none.
@@ -49,6 +47,9 @@ func Compare(a Action, before, after *Decision) Difference {
 		differs("reason", before.Reason != after.Reason)
 		differs("cause", before.Cause != after.Cause)
 		differs("on_deny", before.OnDeny != after.OnDeny)
+		differs("register", before.Register != after.Register)
+		differs("violation", before.Violation != after.Violation)
+		differs("notify", before.Notify != after.Notify)
 		return d
 	}
 	switch a { //nolint:exhaustive // the others have nothing but allow
@@ -59,6 +60,8 @@ func Compare(a Action, before, after *Decision) Difference {
 		differs("limits", before.Limits != after.Limits)
 		differs("expires_at", !before.ExpiresAt.Equal(after.ExpiresAt))
 		differs("share", before.Share != after.Share)
+	case ActionAdminister:
+		differs("groups", !sameNames(before.Groups, after.Groups))
 	case ActionPublish:
 		differs("retain", before.Retain != after.Retain)
 	case ActionSubscribe:
@@ -67,16 +70,15 @@ func Compare(a Action, before, after *Decision) Difference {
 	return d
 }
 
-// sameNames ignores order and repetition, as whoever tests for a name does. No
-// list at all leaves what the principal has, and an empty one takes it away.
-func sameNames(a, b []string) bool {
-	return (a == nil) == (b == nil) && maps.Equal(setOf(a), setOf(b))
-}
+// sameNames also tells no list at all, which leaves what the principal has, from an
+// empty one, which takes it away.
+func sameNames(a, b []string) bool { return (a == nil) == (b == nil) && SameNames(a, b) }
 
-func setOf(list []string) map[string]bool {
-	set := make(map[string]bool, len(list))
-	for _, s := range list {
-		set[s] = true
+// SameNames reports whether two lists hold the same names. Order and repetition do not
+// count, as for whoever tests for a name.
+func SameNames(a, b []string) bool {
+	lacks := func(in []string) func(string) bool {
+		return func(name string) bool { return !slices.Contains(in, name) }
 	}
-	return set
+	return !slices.ContainsFunc(a, lacks(b)) && !slices.ContainsFunc(b, lacks(a))
 }

@@ -42,6 +42,9 @@ func TestCompare(t *testing.T) {
 		{"another reason", policy.ActionSubscribe, &deny, changed(deny, func(d *policy.Decision) {
 			d.Reason, d.Cause, d.OnDeny = "never", policy.CauseError, policy.Close
 		}), policy.VerdictSame, []string{"reason", "cause", "on_deny"}},
+		{"what is to be done about it", policy.ActionPublish, &deny, changed(deny, func(d *policy.Decision) {
+			d.Register, d.Notify.Code = true, 180
+		}), policy.VerdictSame, []string{"register", "notify"}},
 	}
 	for _, test := range tests {
 		d := policy.Compare(test.action, test.before, test.after)

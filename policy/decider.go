@@ -11,8 +11,10 @@ type Generation uint64
 // Decider is the decision point.
 type Decider interface {
 	// Verifiers says which verifiers to ask, in this order, for an unverified
-	// credential. The error is a failed evaluation, and refuses the credential.
-	Verifiers(ctx context.Context, c *Client) ([]VerifierRef, error)
+	// credential. Org is the organisation that the client identifier names, without its
+	// data, and nil where it names none: nothing of it is verified. The error is a failed
+	// evaluation, and refuses the credential.
+	Verifiers(ctx context.Context, c *Client, org *Organisation) ([]VerifierRef, error)
 	// Judge makes the judge of one holder of facts.
 	Judge(f *Facts) Judge
 }
@@ -26,8 +28,8 @@ type Judge interface {
 	// Generation numbers what a Decide that starts now answers from, or from
 	// something later. It is cheap: it is asked with every packet.
 	Generation() Generation
-	// Decides reports whether there is a rule for a now: only receive may be absent
-	// without denying everything.
+	// Decides reports whether there is a rule for a now that is about this holder:
+	// only receive may be absent without denying everything.
 	Decides(a Action) bool
 }
 
@@ -36,4 +38,7 @@ type VerifierRef struct {
 	Verifier string // "token", "certificate", "plugin", "anonymous"
 	Name     string // of a plugin
 	Org      OrgID  // of anonymous
+	// And is "certificate", beside a token or a plugin: that verifier is asked, too, and
+	// has to find the same principal. Empty: one proof is enough.
+	And string
 }

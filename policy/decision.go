@@ -29,12 +29,17 @@ type Decision struct {
 	Until time.Time
 
 	// Connect.
-	Mounts    topic.Mounts
-	Roles     []string
+	Mounts topic.Mounts
+	Roles  []string
+	// Groups are those that the session reaches. Of administer: the call is about the
+	// devices of these alone; nil: about all.
 	Groups    []string
 	Limits    Limits
 	ExpiresAt time.Time // the session may not outlive it; zero: no bound
 	Share     string
+	// Violation is what a connect that is denied violates, such as
+	// "connection_level"; empty: nothing that is counted.
+	Violation string
 
 	// Publish.
 	Retain RetainMode
@@ -45,7 +50,21 @@ type Decision struct {
 
 	// OnDeny says what a refused client sees.
 	OnDeny OnDeny
+	// Register says, of a decision that denies, that it does so because something
+	// is not registered: whoever registers may create it and ask again.
+	Register bool
+	// Notify is where a refused client reads why; zero: nowhere.
+	Notify Notice
 }
+
+// Notice is where a client that sees nothing else of a refusal reads about it.
+type Notice struct {
+	Topic topic.RoutedName // inside the organisation; zero: none
+	Code  int              // what the message calls the reason, 0 to 65535
+}
+
+// IsZero reports whether there is none.
+func (n Notice) IsZero() bool { return n.Topic.IsZero() }
 
 // PublicReason is what a client is told: the policy's reason, or a plain phrase
 // for what went wrong here, and the ID that finds the decision in the log.
@@ -60,7 +79,7 @@ func (d *Decision) PublicReason() string {
 	return reason + " (decision " + d.ID + ")"
 }
 
-// OnDeny is what a client sees of a denial; design: refuse, drop or close.
+// OnDeny is what a client sees of a denial.
 type OnDeny uint8
 
 // Refuse is the default.
@@ -68,9 +87,10 @@ const (
 	Refuse OnDeny = iota // a negative answer where the protocol has one
 	Drop                 // publish: acknowledged, not delivered; connect: the will is removed
 	Close                // the connection ends
+	Hide                 // administer: as if what the call is about were not there
 )
 
-func (o OnDeny) String() string { return [...]string{"refuse", "drop", "close"}[o] }
+func (o OnDeny) String() string { return [...]string{"refuse", "drop", "close", "hide"}[o] }
 
 // RetainMode is what happens to the retain flag of an allowed publish.
 type RetainMode uint8

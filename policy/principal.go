@@ -101,13 +101,22 @@ type Principal struct {
 	APIKey      string // the key that was shown, such as "a-acme01-0123456789"
 	Roles       []string
 	Permissions []string
-	Groups      []string
-	Claims      map[string]any // what a plugin found in the token; JSON values
-	Metadata    map[string]any // the registry's, of the device; JSON values
-	Verifier    string         // "token", "certificate", "anonymous" or a plugin's name
-	Registered  bool           // the registry knows this subject
-	ExpiresAt   time.Time      // zero: never
-	Credential  CredentialID
+	// Groups are the resource groups that it reaches, not those that it is in, and
+	// Restricted says that it reaches nothing but their devices: none, where there
+	// are no groups. Whoever is not restricted reaches every device of the
+	// organisation.
+	Groups     []string
+	Restricted bool
+	MemberOf   []string       // resource groups that it is in itself; devices and gateways
+	Claims     map[string]any // what a plugin found in the token; JSON values
+	Metadata   map[string]any // the registry's, of the device; JSON values
+	Verifier   string         // "token", "certificate", "anonymous" or a plugin's name
+	Registered bool           // the registry knows this subject
+	ExpiresAt  time.Time      // zero: never
+	Credential CredentialID
+	// And is the second proof, where there were two. The principal stands as long as
+	// both do.
+	And *Proof
 	// Unnamed says that its client ID names nobody in particular: any number of
 	// connections may use it at once. Each has a session of its own, which ends
 	// with it and is never taken over.
@@ -118,6 +127,13 @@ type Principal struct {
 	// Version changes whenever a registry record that this Principal was made
 	// from changes.
 	Version uint64
+}
+
+// Proof is one that a principal was verified by beside its Credential.
+type Proof struct {
+	Verifier   string // "certificate"
+	Credential CredentialID
+	ExpiresAt  time.Time // zero: never
 }
 
 // CredentialID names the proof a principal was verified by, never the proof

@@ -30,6 +30,7 @@ const (
 	CauseDisabled     Cause = "credential_disabled"    // device, key or organisation is switched off
 	CauseExpired      Cause = "credential_expired"     //
 	CauseUnavailable  Cause = "credential_unavailable" // the verifier could not say
+	CauseRevocation   Cause = "revocation_unknown"     // nobody could say whether the certificate was revoked
 	CauseNoOrg        Cause = "organisation_unknown"   //
 	CauseRevoked      Cause = "credential_revoked"     // it was good until now
 	CauseClientID     Cause = "client_id"              // ill-formed, or not allowed with this session
@@ -56,7 +57,7 @@ func (c Cause) Public() string {
 		return "not authorised"
 	case CauseUnknown, CauseBad, CauseDisabled, CauseExpired, CauseNoOrg, CauseRevoked, CauseMismatch:
 		return "not authorised"
-	case CauseUnavailable:
+	case CauseUnavailable, CauseRevocation:
 		return "the credential cannot be checked now"
 	case CauseClientID:
 		return "client identifier not valid"

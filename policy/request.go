@@ -79,12 +79,23 @@ type Certificate struct {
 // Organisation is what policies may know of the organisation itself.
 type Organisation struct {
 	ID OrgID
-	// ConnectionLevel is "tls_optional" or "tls".
+	// ConnectionLevel is what a connection has to bring: "tls_optional", "tls_token",
+	// "tls_certificate", "tls_token_and_certificate", "tls_certificate_or_token", or "tls"
+	// where the organisation chose none. It is that of the client's device type where
+	// that has one of its own.
 	ConnectionLevel string
-	Data            map[string]any // set by the organisation's administrators; JSON values
+	// AddressList is "allow" or "deny" where the organisation has such a list; and
+	// AddressListed says that the client's address is on it.
+	AddressList   string
+	AddressListed bool
+	// CertificateRegistration says that devices with a certificate may be registered
+	// when they first connect.
+	CertificateRegistration bool
+	Data                    map[string]any // set by the organisation's administrators; JSON values
 }
 
-// Device is what the registry knows of the device a topic names.
+// Device is what the registry knows of the device a topic names. It is immutable, so
+// a Judge may keep it.
 type Device struct {
 	Type, ID   ID
 	Registered bool
@@ -144,7 +155,7 @@ type Request struct {
 	Size       int // payload bytes
 	Will       bool
 	Properties *Properties // nil when there are none
-	Device     *Device     // the device the mount names; nil when it names none
+	Device     *Device     // the device the mount names, for subscribe too, or the REST call; nil when it names none
 
 	// Subscribe: one filter, without its $share part.
 	Filter topic.Filter

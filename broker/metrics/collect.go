@@ -22,6 +22,9 @@ type collector struct {
 	store   storeMetrics
 
 	certificate metric
+	rest        metric
+	monitor     monitorMetrics
+	decisionLog decisionLogMetrics
 }
 
 func newCollector(src Sources) *collector {
@@ -32,7 +35,24 @@ func newCollector(src Sources) *collector {
 	c.plugins = newPluginMetrics(d)
 	c.store = newStoreMetrics(d)
 	c.certificate = d.gauge("cordon_certificate_expiry_timestamp_seconds", "When a certificate expires.", "certificate")
+	c.rest = d.counter("cordon_rest_refusals_total", "Calls that the REST interface did not let in, by what they asked for: an organisation's routes or the operator's.", "surface", "cause")
+	c.monitor = newMonitorMetrics(d)
+	c.decisionLog = newDecisionLogMetrics(d)
 	return c
+}
+
+type monitorMetrics struct{ dropped, full metric }
+
+func newMonitorMetrics(d *catalogue) monitorMetrics {
+	return monitorMetrics{
+		dropped: d.counter("cordon_monitor_dropped_total", "Arrivals, departures and last events that came faster than they could be noted. Who is connected is put right afterwards."),
+		full:    d.counter("cordon_monitor_full_total", "Last events that were not kept, because their organisation has no room for more."),
+	}
+}
+
+func (m *monitorMetrics) collect(to sink, s Monitored) {
+	put(to, m.dropped, s.Dropped)
+	put(to, m.full, s.Full)
 }
 
 // Describe implements prometheus.Collector.
@@ -55,6 +75,17 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if c.src.Store != nil {
 		c.store.collect(to, c.src.Store())
+	}
+	if c.src.REST != nil {
+		for what, n := range c.src.REST() {
+			put(to, c.rest, n, what.Surface, string(what.Cause))
+		}
+	}
+	if c.src.Monitor != nil {
+		c.monitor.collect(to, c.src.Monitor())
+	}
+	if c.src.DecisionLog != nil {
+		c.decisionLog.collect(to, c.src.DecisionLog())
 	}
 	if c.src.Certificates != nil {
 		for _, certificate := range c.src.Certificates() {

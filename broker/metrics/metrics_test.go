@@ -53,6 +53,13 @@ func everything() Sources {
 		Certificates: func() []Certificate {
 			return []Certificate{{"server", time.Unix(1_800_000_000, 0)}, {"ca", time.Unix(1_900_000_000, 0)}}
 		},
+		REST: func() map[Refused]uint64 {
+			return map[Refused]uint64{{"organisation", policy.CausePolicy}: 23, {"operator", policy.CauseBad}: 24}
+		},
+		Monitor: func() Monitored { return Monitored{Dropped: 25, Full: 26} },
+		DecisionLog: func() DecisionLog {
+			return DecisionLog{Recorded: 27, Lost: map[string]uint64{"ring": 28, "store": 29}}
+		},
 	}
 }
 
@@ -154,6 +161,12 @@ func TestValues(t *testing.T) {
 		`cordon_messages_dropped_total{reason="queue_full"} 2`,
 		`cordon_refusals_total{action="publish",cause="policy"} 6`,
 		`cordon_refusals_total{action="none",cause="protocol"} 7`,
+		`cordon_rest_refusals_total{cause="policy",surface="organisation"} 23`,
+		`cordon_rest_refusals_total{cause="credential_bad",surface="operator"} 24`,
+		`cordon_monitor_dropped_total 25`,
+		`cordon_monitor_full_total 26`,
+		`cordon_decision_log_recorded_total 27`,
+		`cordon_decision_log_lost_total{where="ring"} 28`,
 		`cordon_sessions{state="offline"} 13`,
 		`cordon_connections{listener="wss"} 0`,
 		`cordon_policy_decisions_total{action="publish",cause="none",outcome="allow"} 50`,

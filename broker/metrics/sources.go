@@ -15,6 +15,21 @@ type Sources struct {
 	Plugins      func() []Plugin
 	Store        func() Store
 	Certificates func() []Certificate
+	REST         func() map[Refused]uint64
+	Monitor      func() Monitored
+	DecisionLog  func() DecisionLog
+}
+
+// Refused is a kind of calls that the REST interface did not let in.
+type Refused struct {
+	Surface string // "organisation" or "operator"
+	Cause   policy.Cause
+}
+
+// Monitored is what monitoring has not done.
+type Monitored struct {
+	Dropped uint64 // arrivals, departures and events that came too fast
+	Full    uint64 // events for which the organisation has no room
 }
 
 // Policy is what the decision point has done.

@@ -91,6 +91,13 @@ func (e *Event) JSON() ([]byte, error) {
 	return json.Marshal(e)
 }
 
+// WithDetail is a copy of the event with another Custom.Detail.
+func (e *Event) WithDetail(detail string) *Event {
+	other := *e
+	other.Custom.Detail, other.encoded = detail, nil
+	return &other
+}
+
 // seal encodes the event once for all who write it.
 func (e *Event) seal() error {
 	text, err := json.Marshal(e)

@@ -111,8 +111,8 @@ func orDefault(n, otherwise int) int {
 }
 
 // Verifiers asks inner. A failure is recorded.
-func (l *Log) Verifiers(ctx context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
-	refs, err := l.inner.Verifiers(ctx, c)
+func (l *Log) Verifiers(ctx context.Context, c *policy.Client, org *policy.Organisation) ([]policy.VerifierRef, error) {
+	refs, err := l.inner.Verifiers(ctx, c, org)
 	if err != nil && ctx.Err() == nil {
 		l.observeVerifiers(c, err)
 	}

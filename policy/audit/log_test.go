@@ -166,7 +166,7 @@ func TestVerifiersThatFail(t *testing.T) {
 	l := New(scripted{failed: failed}, Options{Renderer: plain{}, Sinks: []Sink{sink}})
 	defer closeLog(t, l)
 	for i := range 50 {
-		if _, err := l.Verifiers(context.Background(), &policy.Client{ID: policy.ClientID(fmt.Sprint("c", i))}); !errors.Is(err, failed) {
+		if _, err := l.Verifiers(context.Background(), &policy.Client{ID: policy.ClientID(fmt.Sprint("c", i))}, nil); !errors.Is(err, failed) {
 			t.Fatal(err)
 		}
 	}
@@ -382,7 +382,7 @@ func TestHammer(t *testing.T) {
 				r := publishTo(t, "a")
 				r.Size = i
 				shared.Decide(context.Background(), r)
-				_, _ = l.Verifiers(context.Background(), &policy.Client{})
+				_, _ = l.Verifiers(context.Background(), &policy.Client{}, nil)
 				if i%100 == g {
 					s := l.Subscribe(nil, Filter{})
 					_ = l.Flush(context.Background())

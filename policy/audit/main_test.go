@@ -45,7 +45,7 @@ type scripted struct {
 	failed error // of Verifiers
 }
 
-func (s scripted) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef, error) {
+func (s scripted) Verifiers(context.Context, *policy.Client, *policy.Organisation) ([]policy.VerifierRef, error) {
 	return nil, s.failed
 }
 

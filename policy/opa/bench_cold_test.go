@@ -3,7 +3,6 @@ package opa
 import (
 	"context"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -14,24 +13,6 @@ import (
 	"github.com/cordon-mq/cordon/policy/opa/plan"
 )
 
-// receiveRules are a policy of delivery, which the built-in bundle has none of.
-const receiveRules = `package cordon.receive
-
-import data.cordon.roles
-
-decision := {"allow": true} if {
-	input.principal.kind == "device"
-	["iot-2", "type", input.principal.type, "id", input.principal.id, _, _, _, _] = input.levels
-}
-
-else := {"allow": true} if {
-	input.principal.kind == "application"
-	input.levels[5] in roles.subscribes
-}
-
-else := {"allow": false, "reason": "not for you"}
-`
-
 // coldQuestion is one question to one entry point of the built-in bundle.
 type coldQuestion struct {
 	facts   *policy.Facts
@@ -40,19 +21,26 @@ type coldQuestion struct {
 
 func coldQuestions(b testing.TB) (*Bundle, map[string]coldQuestion) {
 	b.Helper()
-	files := fsWith(builtinBundle().(fstest.MapFS), "cordon/receive/receive.rego", receiveRules)
 	facts := deviceFacts(b)
 	key := *facts.Principal
 	key.Kind, key.Roles, key.APIKey, key.Type, key.ID, key.App = policy.KindApplication, []string{"PD_STANDARD_APP"}, "a-acme01-0123456789", "", "", "app1"
 	application := &policy.Facts{Principal: &key, Org: facts.Org}
-	received := publishTo(b, "iot-2/evt/status/fmt/json")
-	received.Action = policy.ActionReceive
-	return mustLoad(b, files), map[string]coldQuestion{
+	behind := &policy.Device{Type: "sensor", ID: "d1", Registered: true, Status: "enabled", Groups: []string{"hall"}}
+	hub := *facts.Principal
+	hub.Kind, hub.Type, hub.ID, hub.Roles, hub.Restricted = policy.KindGateway, "hub", "g1", []string{"PD_STANDARD_GW_DEVICE"}, true
+	gateway := &policy.Facts{Principal: &hub, Org: facts.Org, Client: facts.Client}
+	of := func(a policy.Action, r *policy.Request) *policy.Request {
+		r.Action, r.Device = a, behind
+		return r
+	}
+	return mustLoad(b, builtinBundle()), map[string]coldQuestion{
 		"connect":             {facts, &policy.Request{Action: policy.ActionConnect}},
 		"publish":             {facts, publishTo(b, "iot-2/evt/status/fmt/json")},
 		"publish-application": {application, publishTo(b, "iot-2/evt/status/fmt/json")},
 		"subscribe":           {facts, subscribeTo(b, "iot-2/cmd/+/fmt/+")},
-		"receive":             {facts, received},
+		"publish-gateway":     {gateway, of(policy.ActionPublish, publishTo(b, "iot-2/evt/status/fmt/json"))},
+		"subscribe-gateway":   {gateway, of(policy.ActionSubscribe, subscribeTo(b, "iot-2/cmd/+/fmt/+"))},
+		"receive":             {gateway, of(policy.ActionReceive, publishTo(b, "iot-2/cmd/status/fmt/json"))},
 		"administer":          {application, &policy.Request{Action: policy.ActionAdminister, Method: "GET", Route: "/device/types"}},
 	}
 }

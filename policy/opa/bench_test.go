@@ -98,3 +98,15 @@ func BenchmarkChurn(b *testing.B) {
 		})
 	}
 }
+
+// DecidesReceive: what a delivery costs whom cordon.receive is not about.
+func BenchmarkDecidesReceive(b *testing.B) {
+	e := New(Options{})
+	e.Activate(mustLoad(b, builtinBundle()))
+	j := e.Judge(deviceFacts(b))
+	for b.Loop() {
+		if j.Decides(policy.ActionReceive) {
+			b.Fatal("a device is not restricted")
+		}
+	}
+}

@@ -26,7 +26,9 @@ type Bundle struct {
 	files     []revision.File
 	verifiers *entryPoint
 	decisions [policy.ActionAdminister + 1]*entryPoint // by Action; nil where there is no rule
-	words     *words                                   // what covers are probed with
+	// receives is cordon.receive.applies: whose deliveries are decided; nil: everybody's.
+	receives *entryPoint
+	words    *words // what covers are probed with
 
 	mask, drop *entryPoint // of system.log; nil where there is no rule
 	compiler   *ast.Compiler

@@ -28,7 +28,7 @@ func (c *Chosen) Includes(p *policy.Principal) bool {
 	if slices.Contains(c.Orgs, p.Org) || p.Type != "" && slices.Contains(c.Types, p.Type) {
 		return true
 	}
-	for _, group := range p.Groups {
+	for _, group := range slices.Concat(p.MemberOf, p.Groups) {
 		if slices.Contains(c.Groups, group) {
 			return true
 		}
@@ -120,14 +120,14 @@ func (e *Engine) Canary() string {
 	return ""
 }
 
-// narrowingOf is the bundle of an organisation, compiled, or nil where there is none
+// Narrowing is the bundle of an organisation, compiled, or nil where there is none
 // or it cannot be compiled.
-func (e *Engine) narrowingOf(org policy.OrgID) *Narrowing {
+func (e *Engine) Narrowing(ctx context.Context, org policy.OrgID) *Narrowing {
 	t := e.tenant(org, true)
 	e.learn(t)
 	if above := t.above.Load(); above == nil {
 		return nil
-	} else if above.unready() && e.awaken(context.Background(), t) != nil {
+	} else if above.unready() && e.awaken(ctx, t) != nil {
 		return nil
 	}
 	t.guarded.Lock()
@@ -182,7 +182,7 @@ func (e *Engine) follow(t *tenant) {
 	t.guarded.known = true
 	var own *Narrowing
 	if has {
-		if own = outer.narrowingOf(t.org); own == nil {
+		if own = outer.Narrowing(context.Background(), t.org); own == nil {
 			own = &Narrowing{} // it does not compile, and refuses here as it does there
 		}
 	}

@@ -220,5 +220,5 @@ func (a *answer) text() string {
 // saysSame compares what a client could tell apart, and the lifetime.
 func (a *answer) saysSame(b *answer) bool {
 	return a.Allow == b.Allow && a.Cause == b.Cause && a.Reason == b.Reason && a.Retain == b.Retain &&
-		a.OnDeny == b.OnDeny && a.hasTTL == b.hasTTL && a.ttl == b.ttl
+		a.OnDeny == b.OnDeny && a.Register == b.Register && a.Notify == b.Notify && a.hasTTL == b.hasTTL && a.ttl == b.ttl
 }

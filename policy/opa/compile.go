@@ -110,6 +110,9 @@ func compileLive(ctx context.Context, src *source, modules map[string]*ast.Modul
 			s.checkAnswers(c, action, entryRef(pkg, "decision"), src, report)
 		}
 	}
+	if b.decisions[policy.ActionReceive] != nil {
+		b.receives = s.prepareApplies(ctx, c, store, src, report)
+	}
 	return b
 }
 

@@ -225,19 +225,19 @@ func (e *Engine) Close() {
 
 // Verifiers asks cordon.connect.verifiers. A missing or failing rule is an error.
 // The slice is shared and may not be changed.
-func (e *Engine) Verifiers(ctx context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
+func (e *Engine) Verifiers(ctx context.Context, c *policy.Client, org *policy.Organisation) ([]policy.VerifierRef, error) {
 	snap := e.live.Load()
-	var key clientKey
+	var key askedKey
 	keyed := false
 	if entry := snap.verifiers; entry != nil && !entry.clock {
-		if key, keyed = entry.client.keyOf(c); keyed {
+		if key, keyed = entry.client.askedBy(c, org); keyed {
 			if refs, known := snap.recurring.verifiersFor(key); known {
 				return refs, nil
 			}
 		}
 	}
 	request := policy.Request{Action: policy.ActionConnect, Time: e.now()}
-	facts, cause, err := e.newConstant(&policy.Facts{Client: c})
+	facts, cause, err := e.newConstant(&policy.Facts{Client: c, Org: org})
 	var value ast.Value
 	if cause == policy.CauseNone {
 		value, cause, err = e.evaluate(ctx, snap.verifiers, facts.input(&request, readAll), request.Time)

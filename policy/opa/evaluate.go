@@ -105,6 +105,8 @@ func verifierOf(v ast.Value) (ref policy.VerifierRef, err error) {
 			ref.Verifier = s
 		case "name":
 			ref.Name = s
+		case "and":
+			ref.And = s
 		case "org":
 			if err == nil {
 				ref.Org, err = policy.ParseOrgID(s)
@@ -119,10 +121,12 @@ func verifierOf(v ast.Value) (ref policy.VerifierRef, err error) {
 	}
 	named, anonymous := ref.Verifier == "plugin", ref.Verifier == "anonymous"
 	switch {
-	case !named && !anonymous && ref.Verifier != "token" && ref.Verifier != "certificate":
-		return ref, fmt.Errorf("%q is no verifier; there are token, certificate, plugin, anonymous", shorten(ref.Verifier))
+	case !named && !anonymous && ref.Verifier != "token" && ref.Verifier != "certificate" && ref.Verifier != "claim":
+		return ref, fmt.Errorf("%q is no verifier; there are token, certificate, claim, plugin, anonymous", shorten(ref.Verifier))
 	case named != (ref.Name != ""):
 		return ref, errors.New("a name belongs to a plugin, and a plugin needs one")
+	case ref.And != "" && (ref.And != "certificate" || ref.And == ref.Verifier || anonymous):
+		return ref, errors.New("and is certificate, and belongs to token, claim or a plugin")
 	case anonymous && ref.Org.IsZero(), !anonymous && !named && !ref.Org.IsZero():
 		return ref, errors.New("an org belongs to anonymous, which needs one, or to a plugin")
 	}

@@ -36,6 +36,8 @@ type Explanation struct {
 	// Tried are, of a denial, the rules that would have allowed it, the one that got
 	// furthest first.
 	Tried []TriedRule `json:"tried,omitempty"`
+	// Organisation is the part of the organisation's own bundle; nil: it was not asked.
+	Organisation *OwnExplanation `json:"organisation,omitempty"`
 
 	Credential *audit.Credential `json:"credential,omitempty"`
 	Mount      json.RawMessage   `json:"mount,omitempty"`  // the one that the topic is under
@@ -87,9 +89,19 @@ const (
 	maxText   = 200
 )
 
+// Explaining says with what, and for whom, something is explained.
+type Explaining struct {
+	// Own is the bundle that the organisation has now; nil: none. It explains what was
+	// answered by one of the organisation, and what comes from Describe.
+	Own *Narrowing
+	// Restricted leaves out what an organisation's administrator may not know: values of
+	// the platform's data. Rules, where they are and what they say are shown.
+	Restricted bool
+}
+
 // Explain answers ev again and says how. ev is a record, or comes from Describe. It is
 // safe for concurrent use.
-func (b *Bundle) Explain(ctx context.Context, ev *audit.Event) (*Explanation, error) {
+func (b *Bundle) Explain(ctx context.Context, ev *audit.Event, how Explaining) (*Explanation, error) {
 	action, entry, err := b.asked(ev)
 	if err != nil {
 		return nil, err
@@ -100,18 +112,15 @@ func (b *Bundle) Explain(ctx context.Context, ev *audit.Event) (*Explanation, er
 		Mounts: ev.Custom.Mounts, Limits: ev.Custom.Limits,
 	}
 	if recorded := ev.Bundles[audit.BundlePlatform].Revision; recorded != "" && recorded != b.revision {
-		x.Notes = append(x.Notes, "the decision was made under revision "+recorded+", and is explained with "+b.revision)
-	}
-	own, narrowed := ev.Bundles[audit.BundleOrganisation]
-	if narrowed {
-		x.Notes = append(x.Notes, "the organisation's own policy, revision "+own.Revision+", was asked after the platform's: what follows is the platform's part")
+		x.note("the decision was made under revision %s, and is explained with %s", recorded, b.revision)
 	}
 	platform := *ev
 	platform.Bundles = nil
 	if why := skipped(&platform, entry); why != "" {
-		x.Notes = append(x.Notes, "it cannot be decided again: "+why)
+		x.note("it cannot be decided again: %s", why)
 		if ev.Input == nil || action == policy.ActionNone {
 			x.Replayed = Replayed{Skipped: why, Allow: ev.Custom.Allow, Reason: ev.Custom.Reason, Cause: ev.Custom.Cause, Detail: ev.Custom.Detail, Result: ev.Result}
+			x.restrict(how)
 			return x, nil
 		}
 	}
@@ -119,7 +128,21 @@ func (b *Bundle) Explain(ctx context.Context, ev *audit.Event) (*Explanation, er
 	if err != nil {
 		return nil, err
 	}
-	a, err := b.answerTo(ctx, action, entry, input, timeOf(ev))
+	a := answer{Decision: policy.Decision{Allow: true}}
+	if _, narrowed := ev.Bundles[audit.BundleOrganisation]; entry != nil || action != policy.ActionReceive || !narrowed {
+		if a, err = b.answerTo(ctx, action, entry, input, timeOf(ev)); err != nil {
+			return nil, err
+		}
+	}
+	if entry != nil {
+		if err := b.trace(ctx, entry, ev, input, how, &a, x); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.explainConnect(ctx, action, input, timeOf(ev), how, a.Allow, x); err != nil {
+		return nil, err
+	}
+	alone, err := b.explainOwn(ctx, action, ev, input, how, &a, x)
 	if err != nil {
 		return nil, err
 	}
@@ -127,21 +150,23 @@ func (b *Bundle) Explain(ctx context.Context, ev *audit.Event) (*Explanation, er
 	if a.Cause == policy.CauseNone || a.Cause == policy.CausePolicy {
 		x.Result = resultOf(action, &a.Decision).encode()
 	}
-	switch {
-	case narrowed && x.Allow && !ev.Custom.Allow:
-		x.Notes = append(x.Notes, "the platform's policy allows it, and the organisation's refused: "+cmp.Or(ev.Custom.Reason, ev.Custom.Detail, ev.Custom.Cause.Public()))
-	case narrowed: // an answer of both is no answer of one
-	case ev.DecisionID != "":
+	if ev.DecisionID != "" && !alone { // an answer of both is no answer of one
 		if x.Differences, err = differences(ev, &x.Replayed); err != nil {
 			return nil, err
 		}
 	}
-	if entry != nil {
-		if err := b.trace(ctx, entry, ev, input, x); err != nil {
-			return nil, err
-		}
+	x.restrict(how)
+	return x, nil
+}
+
+func (x *Explanation) note(format string, args ...any) {
+	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
+}
+
+func (x *Explanation) restrict(how Explaining) {
+	if how.Restricted {
+		x.Detail = PublicDetail(x.Cause, x.Detail)
 	}
-	return x, b.explainConnect(ctx, action, input, timeOf(ev), x)
 }
 
 // explainedInput is lenient with what masks made of an input.
@@ -161,7 +186,7 @@ func (b *Bundle) explainedInput(action policy.Action, ev *audit.Event) (ast.Obje
 }
 
 // trace evaluates once more with somebody who looks on.
-func (b *Bundle) trace(ctx context.Context, entry *entryPoint, ev *audit.Event, input ast.Object, x *Explanation) error {
+func (b *Bundle) trace(ctx context.Context, entry *entryPoint, ev *audit.Event, input ast.Object, how Explaining, a *answer, x *Explanation) error {
 	cancel := new(stop)
 	timer := time.AfterFunc(replayTime, cancel.Cancel)
 	defer timer.Stop()
@@ -178,30 +203,33 @@ func (b *Bundle) trace(ctx context.Context, entry *entryPoint, ev *audit.Event, 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err != nil && x.Cause == policy.CauseNone {
+	if err != nil && a.Cause == policy.CauseNone {
 		return err
 	}
 	if t.full {
-		x.Notes = append(x.Notes, "the evaluation has too many steps to show all")
+		x.note("the evaluation has too many steps to show all")
 	}
-	w := explainer{bundle: b, trace: t, event: ev, input: input}
+	w := explainer{bundle: b, trace: t, event: ev, input: input, restricted: how.Restricted}
 	for _, rule := range t.fired() {
 		if f := w.rule(rule); f.Position != "" {
 			x.Fired = append(x.Fired, f)
 		}
 	}
-	if !x.Allow {
+	if !a.Allow {
 		x.Tried = w.tried(w.candidates(entry.ref), 0)
 	}
 	return nil
 }
 
 // explainConnect adds the mounts and limits that the holder has, from its connect.
-func (b *Bundle) explainConnect(ctx context.Context, action policy.Action, input ast.Object, at time.Time, x *Explanation) error {
-	if x.Mounts == nil && action != policy.ActionAdminister && (action != policy.ActionConnect || x.Allow) {
+func (b *Bundle) explainConnect(ctx context.Context, action policy.Action, input ast.Object, at time.Time, how Explaining, allowed bool, x *Explanation) error {
+	if x.Mounts == nil && action != policy.ActionAdminister && (action != policy.ActionConnect || allowed) {
 		a, err := b.connectOf(ctx, input, at)
 		if err != nil {
 			return err
+		}
+		if own := how.Own.decides(policy.ActionConnect); own != nil && a.Allow {
+			a = own.replay(ctx, policy.ActionConnect, connectInput(input), &a, at)
 		}
 		if a.Allow {
 			r := resultOf(policy.ActionConnect, &a.Decision)
@@ -228,13 +256,17 @@ func (b *Bundle) explainConnect(ctx context.Context, action policy.Action, input
 
 // connectOf asks what connect would answer whom input is about.
 func (b *Bundle) connectOf(ctx context.Context, input ast.Object, at time.Time) (answer, error) {
+	return b.answerTo(ctx, policy.ActionConnect, b.entry(policy.ActionConnect), connectInput(input), at)
+}
+
+func connectInput(input ast.Object) ast.Object {
 	all := items{{key.action, ast.StringTerm(policy.ActionConnect.String())}}
 	for _, k := range []*ast.Term{key.principal, key.org, key.client} {
 		if v := input.Get(k); v != nil {
 			all = append(all, [2]*ast.Term{k, v})
 		}
 	}
-	return b.answerTo(ctx, policy.ActionConnect, b.entry(policy.ActionConnect), ast.NewObject(all...), at)
+	return ast.NewObject(all...)
 }
 
 func firstText(o ast.Object, names ...string) string {
@@ -318,10 +350,11 @@ func complete(action policy.Action, input map[string]any) {
 		return o
 	}
 	principal, org, client := object("principal"), object("org"), object("client")
-	for _, list := range []string{"roles", "permissions", "groups"} {
+	for _, list := range []string{"roles", "permissions", "groups", "member_of"} {
 		supply(principal, list, []any{})
 	}
 	supply(principal, "registered", false)
+	supply(principal, "restricted", false)
 	if name, ok := principal["org"]; ok {
 		supply(org, "id", name)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/cordon-mq/cordon/policy/audit"
+	"github.com/cordon-mq/cordon/policy/revision"
 )
 
 // explainer reads one trace.
@@ -17,6 +18,8 @@ type explainer struct {
 	trace  *tracer
 	event  *audit.Event
 	input  ast.Object
+	// restricted: whoever reads it sees values of input, and none of the bundle's data.
+	restricted bool
 
 	described map[*ast.Rule]bool // with what failed: once is enough
 	heads     map[*ast.Rule]*ast.Rule
@@ -72,7 +75,13 @@ func (w *explainer) candidates(ref ast.Ref) (found []*attempt) {
 		case !a.worked:
 			found = append(found, a)
 		default:
-			for _, ref := range w.rulesBehind(a.rule, allow, 0) {
+			refs := w.rulesBehind(a.rule, allow, 0)
+			if x := madeBy(a.rule, allow); x != nil && len(refs) == 0 { // the head says when
+				no := *a
+				no.worked, no.failed = false, x
+				found = append(found, &no)
+			}
+			for _, ref := range refs {
 				for _, below := range w.trace.of(ref) {
 					if v := below.rule.Head.Value; v == nil || !ast.Boolean(false).Equal(v.Value) {
 						found = append(found, below)
@@ -115,6 +124,23 @@ func assignedTo(r *ast.Rule, v ast.Var) *ast.Term {
 		}
 		if ast.Compare(x.Operand(1).Value, v) == 0 {
 			return x.Operand(0)
+		}
+	}
+	return nil
+}
+
+// madeBy is the call in the body of r whose result t is; nil: it is none.
+func madeBy(r *ast.Rule, t *ast.Term) *ast.Expr {
+	v, ok := t.Value.(ast.Var)
+	if !ok {
+		return nil
+	}
+	for _, x := range r.Body {
+		if !x.IsCall() || x.IsEquality() {
+			continue
+		}
+		if operands := x.Operands(); len(operands) > 0 && ast.Compare(operands[len(operands)-1].Value, v) == 0 {
+			return x
 		}
 	}
 	return nil
@@ -249,10 +275,14 @@ func (w *explainer) textOf(x *ast.Expr) string {
 	}
 	text := string(x.Location.Text)
 	if strings.HasPrefix(text, "else") || !strings.Contains(text, "\n") {
-		if line := w.line(x.Location); line != "" {
+		if line := lineAt(w.bundle.files, x.Location); line != "" {
 			text = line
 		}
 	}
+	return oneLine(text)
+}
+
+func oneLine(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
@@ -260,8 +290,8 @@ func (w *explainer) textOf(x *ast.Expr) string {
 	return text
 }
 
-func (w *explainer) line(at *ast.Location) string {
-	for _, f := range w.bundle.files {
+func lineAt(files []revision.File, at *ast.Location) string {
+	for _, f := range files {
 		if f.Path == at.File {
 			lines := strings.Split(string(f.Text), "\n")
 			if at.Row >= 1 && at.Row <= len(lines) {
@@ -331,6 +361,8 @@ func (s *seen) variable(v ast.Var, in *ast.Expr, depth int) {
 	if name := s.written(v); name != "" {
 		if value := s.value(ast.NewTerm(v)); value != nil {
 			s.add(name, shortJSON(value))
+		} else if s.restricted && s.bound(v) != nil {
+			s.add(name, notShown)
 		}
 		return
 	}
@@ -368,14 +400,10 @@ func (s *seen) written(v ast.Var) string {
 func (s *seen) value(t *ast.Term) ast.Value {
 	switch v := t.Value.(type) {
 	case ast.Var:
-		if s.attempt.locals == nil {
+		if s.restricted && !fromInput(s.attempt.rule, v) {
 			return nil
 		}
-		bound := s.attempt.locals.Get(v)
-		if bound == nil || !bound.IsGround() {
-			return nil
-		}
-		return bound
+		return s.bound(v)
 	case ast.Ref:
 		if !v.HasPrefix(ast.InputRootRef) {
 			return nil
@@ -394,6 +422,18 @@ func (s *seen) value(t *ast.Term) ast.Value {
 		return t.Value
 	}
 	return nil
+}
+
+// bound is what a variable stood for; nil: nothing that is known.
+func (s *seen) bound(v ast.Var) ast.Value {
+	if s.attempt.locals == nil {
+		return nil
+	}
+	bound := s.attempt.locals.Get(v)
+	if bound == nil || !bound.IsGround() {
+		return nil
+	}
+	return bound
 }
 
 // ground replaces the variables of a reference by their values, up to the first that

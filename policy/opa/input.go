@@ -16,7 +16,7 @@ var key = struct {
 	topic, levels, qos, retain, size, will, properties, device,
 	contentType, responseTopic, messageExpiry, user,
 	typ, id, registered, status, groups,
-	filter, share, method, route, target, allow *ast.Term
+	filter, share, method, route, target, allow, onBehalfOf *ast.Term
 }{
 	action: ast.StringTerm("action"), principal: ast.StringTerm("principal"), org: ast.StringTerm("org"), client: ast.StringTerm("client"),
 	topic: ast.StringTerm("topic"), levels: ast.StringTerm("levels"), qos: ast.StringTerm("qos"), retain: ast.StringTerm("retain"),
@@ -26,7 +26,7 @@ var key = struct {
 	typ: ast.StringTerm("type"), id: ast.StringTerm("id"), registered: ast.StringTerm("registered"), status: ast.StringTerm("status"),
 	groups: ast.StringTerm("groups"), filter: ast.StringTerm("filter"), share: ast.StringTerm("share"),
 	method: ast.StringTerm("method"), route: ast.StringTerm("route"), target: ast.StringTerm("target"),
-	allow: ast.StringTerm("allow"),
+	allow: ast.StringTerm("allow"), onBehalfOf: ast.StringTerm("on_behalf_of"),
 }
 
 type items = [][2]*ast.Term
@@ -35,6 +35,9 @@ type items = [][2]*ast.Term
 type constant struct {
 	items items
 	bytes int // about; what counts against the bound of an input
+	// self is who asks, where that is a device or a gateway: another device that
+	// the topic names is one that it acts for.
+	self *policy.Principal
 }
 
 // newConstant converts the facts, unless they are too large, or their claims,
@@ -63,6 +66,9 @@ func convertFacts(f *policy.Facts) (*constant, error) {
 			return nil, err
 		}
 		c.items = append(c.items, [2]*ast.Term{key.principal, p})
+		if kind := f.Principal.Kind; kind == policy.KindDevice || kind == policy.KindGateway {
+			c.self = f.Principal
+		}
 	}
 	if f.Org != nil {
 		o, err := orgTerm(f.Org)
@@ -88,7 +94,12 @@ func principalTerm(p *policy.Principal) (*ast.Term, error) {
 	b.put("roles", texts(p.Roles))
 	b.put("permissions", texts(p.Permissions))
 	b.put("groups", texts(p.Groups))
+	b.put("restricted", ast.InternedTerm(p.Restricted))
+	b.put("member_of", texts(p.MemberOf))
 	b.text("verifier", p.Verifier)
+	if p.And != nil {
+		b.text("also", p.And.Verifier)
+	}
 	b.put("registered", ast.InternedTerm(p.Registered))
 	if !p.ExpiresAt.IsZero() {
 		b.put("expires_at", milliseconds(p.ExpiresAt))
@@ -106,6 +117,13 @@ func orgTerm(o *policy.Organisation) (*ast.Term, error) {
 	b := object{}
 	b.text("id", o.ID.String())
 	b.text("connection_level", o.ConnectionLevel)
+	if o.AddressList != "" {
+		b.text("address_list", o.AddressList)
+		b.put("address_listed", ast.InternedTerm(o.AddressListed))
+	}
+	if o.CertificateRegistration {
+		b.put("certificate_registration", ast.InternedTerm(true))
+	}
 	if err := b.json("data", o.Data); err != nil {
 		return nil, fmt.Errorf("organisation data: %w", err)
 	}
@@ -165,8 +183,8 @@ func (c *constant) input(r *policy.Request, reads fields) ast.Value {
 				put(key.properties, p)
 			}
 		}
-		if reads&readDevice != 0 && r.Device != nil {
-			put(key.device, deviceTerm(r.Device))
+		if reads&readDevice != 0 {
+			c.putDevice(put, r.Device)
 		}
 	case policy.ActionSubscribe:
 		if reads&readFilter != 0 {
@@ -179,14 +197,35 @@ func (c *constant) input(r *policy.Request, reads fields) ast.Value {
 		if r.Share != "" {
 			put(key.share, ast.StringTerm(r.Share))
 		}
+		if reads&readDevice != 0 {
+			c.putDevice(put, r.Device)
+		}
 	case policy.ActionAdminister:
 		put(key.method, ast.StringTerm(r.Method))
 		put(key.route, ast.StringTerm(r.Route))
 		if reads&readTarget != 0 {
 			put(key.target, targetTerm(r.Target))
 		}
+		if reads&readDevice != 0 && r.Device != nil {
+			put(key.device, deviceTerm(r.Device))
+		}
 	}
 	return ast.NewObject(all...)
+}
+
+// putDevice puts the device that the topic or filter names, and that the asker
+// acts for it where it is a device itself and another one.
+func (c *constant) putDevice(put func(k, v *ast.Term), d *policy.Device) {
+	if d == nil {
+		return
+	}
+	put(key.device, deviceTerm(d))
+	if c.self != nil && (c.self.Type != d.Type || c.self.ID != d.ID) {
+		put(key.onBehalfOf, ast.ObjectTerm(
+			[2]*ast.Term{key.typ, ast.StringTerm(string(d.Type))},
+			[2]*ast.Term{key.id, ast.StringTerm(string(d.ID))},
+		))
+	}
 }
 
 func targetTerm(values map[string]string) *ast.Term {

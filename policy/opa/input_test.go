@@ -21,6 +21,8 @@ func fullFacts(t *testing.T) *policy.Facts {
 	p.ExpiresAt = time.UnixMilli(1700000000123)
 	o := *f.Org
 	o.Data = map[string]any{"k": "v"}
+	o.AddressList, o.AddressListed, o.CertificateRegistration = "deny", true, true
+	p.And = &policy.Proof{Verifier: "certificate"}
 	c := *f.Client
 	c.TLS = &policy.TLS{Version: "1.3", SNI: "acme01.messaging.localhost", Cert: &policy.Certificate{Subject: "CN=d1", SAN: []string{"d1"}, SHA256: "ab"}}
 	return &policy.Facts{Principal: &p, Org: &o, Client: &c}
@@ -67,13 +69,42 @@ func TestInput(t *testing.T) {
 		`"tls":{"cert":{"san":["d1"],"sha256":"ab","subject":"CN=d1"},"sni":"acme01.messaging.localhost","version":"1.3"},"username":"use-token-auth"},` +
 		`"device":{"groups":["hall"],"id":"d1","registered":true,"status":"enabled","type":"sensor"},` +
 		`"levels":["iot-2","type","sensor","id","d1","evt","status","fmt","json"],` +
-		`"org":{"connection_level":"tls","data":{"k":"v"},"id":"acme01"},` +
-		`"principal":{"api_key":"a-acme01-0123456789","app":"app1","claims":{"list":[true],"n":1,"sub":"x"},"expires_at":1700000000123,"groups":["hall"],` +
-		`"id":"d1","kind":"device","metadata":{"floor":3},"org":"acme01","permissions":["p"],"registered":true,"roles":["r"],"type":"sensor","verifier":"token"},` +
+		`"org":{"address_list":"deny","address_listed":true,"certificate_registration":true,"connection_level":"tls","data":{"k":"v"},"id":"acme01"},` +
+		`"principal":{"also":"certificate","api_key":"a-acme01-0123456789","app":"app1","claims":{"list":[true],"n":1,"sub":"x"},"expires_at":1700000000123,"groups":["hall"],` +
+		`"id":"d1","kind":"device","member_of":[],"metadata":{"floor":3},"org":"acme01","permissions":["p"],"registered":true,"restricted":false,"roles":["r"],"type":"sensor","verifier":"token"},` +
 		`"properties":{"content_type":"text/plain","message_expiry":60,"response_topic":"iot-2/evt/r/fmt/x","user":{"a":["1","3"],"b":["2"]}},` +
 		`"qos":1,"retain":true,"size":64,"topic":"iot-2/evt/status/fmt/json","will":true}`
 	if string(text) != want {
 		t.Errorf("input is\n%s\nwant\n%s", text, want)
+	}
+}
+
+// On behalf of whom a device or a gateway asks: only of another one.
+func TestInputOnBehalfOf(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		kind    policy.PrincipalKind
+		typ, id policy.ID
+		want    bool
+	}{
+		"itself":                      {policy.KindGateway, "sensor", "d1", false},
+		"another":                     {policy.KindGateway, "sensor", "d2", true},
+		"a namesake of another type":  {policy.KindGateway, "router", "d1", true},
+		"a device for another device": {policy.KindDevice, "sensor", "d2", true},
+		"an application":              {policy.KindApplication, "sensor", "d2", false},
+	} {
+		for _, action := range []policy.Action{policy.ActionPublish, policy.ActionSubscribe, policy.ActionReceive} {
+			facts := deviceFacts(t)
+			p := *facts.Principal
+			p.Kind = tt.kind
+			r := fullRequest(t, action)
+			r.Device = &policy.Device{Type: tt.typ, ID: tt.id}
+			input := inputJSON(t, &policy.Facts{Principal: &p}, r)
+			of, ok := input["on_behalf_of"].(map[string]any)
+			if ok != tt.want || ok && (of["type"] != string(tt.typ) || of["id"] != string(tt.id)) {
+				t.Errorf("%s, %v: %v", name, action, input["on_behalf_of"])
+			}
+		}
 	}
 }
 
@@ -87,7 +118,7 @@ func TestInputLeavesOutWhatIsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `{"action":"publish","client":{"id":"","listener":"https","username":""},"levels":[],` +
-		`"principal":{"groups":[],"id":"admin","kind":"user","org":"acme01","permissions":[],"registered":false,"roles":[]},` +
+		`"principal":{"groups":[],"id":"admin","kind":"user","member_of":[],"org":"acme01","permissions":[],"registered":false,"restricted":false,"roles":[]},` +
 		`"qos":0,"retain":false,"size":0,"topic":"","will":false}`
 	if string(text) != want {
 		t.Errorf("input is\n%s\nwant\n%s", text, want)
@@ -103,7 +134,9 @@ func TestInputFitsItsSchema(t *testing.T) {
 		t.Fatal(report.Err())
 	}
 	for action, pkg := range packageOf {
-		compareFields(t, "input of "+pkg, s.input[pkg], inputJSON(t, fullFacts(t), fullRequest(t, action)))
+		r := fullRequest(t, action)
+		r.Device.ID = "d2" // not the asker itself
+		compareFields(t, "input of "+pkg, s.input[pkg], inputJSON(t, fullFacts(t), r))
 	}
 }
 

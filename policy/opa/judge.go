@@ -24,6 +24,8 @@ type judge struct {
 	number uint64  // spreads the counter of remembered answers
 	memory memory
 	choice atomic.Pointer[choice] // of the last canary
+	// applies is what receives found: for the generation of all but its last two bits.
+	applies atomic.Uint64
 
 	constant struct {
 		sync.Mutex
@@ -73,10 +75,15 @@ func (j *judge) Decide(ctx context.Context, r *policy.Request) *policy.Decision 
 func (j *judge) Generation() policy.Generation { return j.sight().generation }
 
 // Decides reports whether the live bundle has a rule for a, or the organisation's.
-// One that is not compiled yet may have one.
+// One that is not compiled yet may have one. The live bundle may say of receive that
+// its rule is not about this holder.
 func (j *judge) Decides(a policy.Action) bool {
 	snap := j.sight()
-	return snap.entry(a) != nil || snap.unready()
+	entry := snap.entry(a)
+	if a == policy.ActionReceive && entry != nil && entry.own == nil && !snap.unready() {
+		return j.receives(snap)
+	}
+	return entry != nil || snap.unready()
 }
 
 // ask evaluates, and remembers the answer if it may be given again.

@@ -175,7 +175,7 @@ func TestErrorsOfVerifiersQuoteNothing(t *testing.T) {
 		e := New(Options{})
 		e.Activate(b)
 		for _, username := range []string{"canary", `can"ary"`, `\"canary`} {
-			_, err := e.Verifiers(context.Background(), &policy.Client{Username: username})
+			_, err := e.Verifiers(context.Background(), &policy.Client{Username: username}, nil)
 			if err == nil || strings.Contains(err.Error(), "can") || strings.Contains(err.Error(), "ary") {
 				t.Errorf("%s with %q: %v", rules, username, err)
 			}

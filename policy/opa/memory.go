@@ -137,7 +137,7 @@ func (f fields) sameSeldom(a, b *policy.Request) bool {
 }
 
 func sameDevice(a, b *policy.Device) bool {
-	if a == nil || b == nil {
+	if a == b || a == nil || b == nil {
 		return a == b
 	}
 	return a.Type == b.Type && a.ID == b.ID && a.Registered == b.Registered &&
@@ -226,10 +226,8 @@ func (f fields) part(r *policy.Request) policy.Request {
 	if f&readTarget != 0 {
 		p.Target = maps.Clone(r.Target)
 	}
-	if f&readDevice != 0 && r.Device != nil {
-		d := *r.Device
-		d.Groups = slices.Clone(d.Groups)
-		p.Device = &d
+	if f&readDevice != 0 {
+		p.Device = r.Device
 	}
 	if f&readProperties != 0 && r.Properties != nil {
 		p.Properties = f.partProperties(r.Properties)

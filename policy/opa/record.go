@@ -126,10 +126,13 @@ func withoutUsername(f *policy.Facts) (*policy.Facts, []string) {
 // withoutQuoted leaves out what an error quotes: of a client that nobody has verified,
 // the value that a built-in failed on may be a token in the wrong place.
 func withoutQuoted(err error) error {
-	text := err.Error()
-	if !strings.Contains(text, `"`) {
-		return err
+	if text := err.Error(); strings.Contains(text, `"`) {
+		return errors.New(withoutQuotes(text))
 	}
+	return err
+}
+
+func withoutQuotes(text string) string {
 	var b strings.Builder
 	quoted := false
 	for i := 0; i < len(text); i++ {
@@ -144,7 +147,7 @@ func withoutQuoted(err error) error {
 			b.WriteByte(c)
 		}
 	}
-	return errors.New(b.String())
+	return b.String()
 }
 
 func (rc *recorder) describeHolder(ev *audit.Event, f *policy.Facts) {
@@ -210,13 +213,21 @@ type result struct {
 	OnDeny    string   `json:"on_deny,omitempty"` // of a denial
 	Mounts    []mount  `json:"mounts,omitempty"`
 	Roles     []string `json:"roles,omitempty"`
-	Groups    []string `json:"groups,omitempty"`
+	Groups    []string `json:"groups,omitzero"`
 	Limits    *limits  `json:"limits,omitempty"`
 	ExpiresAt int64    `json:"expires_at,omitempty"` // Unix milliseconds
 	Share     string   `json:"share,omitempty"`
 	Retain    string   `json:"retain,omitempty"`
 	Covers    []string `json:"covers,omitempty"`
 	QoS       *int     `json:"qos,omitempty"`
+	Register  bool     `json:"register,omitempty"`
+	Notify    *notice  `json:"notify,omitempty"`
+	Violation string   `json:"violation,omitempty"`
+}
+
+type notice struct {
+	Topic string `json:"topic"`
+	Code  int    `json:"code"`
 }
 
 type mount struct {
@@ -256,7 +267,10 @@ func resultOf(action policy.Action, d *policy.Decision) *result {
 		r.TTL = d.Until.Sub(d.At).Seconds()
 	}
 	if !d.Allow {
-		r.OnDeny = d.OnDeny.String()
+		r.OnDeny, r.Register, r.Violation = d.OnDeny.String(), d.Register, d.Violation
+		if n := d.Notify; !n.IsZero() {
+			r.Notify = &notice{n.Topic.String(), n.Code}
+		}
 		return r
 	}
 	switch action {
@@ -277,7 +291,9 @@ func resultOf(action policy.Action, d *policy.Decision) *result {
 	case policy.ActionSubscribe:
 		qos := int(d.MaxQoS)
 		r.QoS = &qos
-	case policy.ActionNone, policy.ActionReceive, policy.ActionAdminister: // nothing more
+	case policy.ActionAdminister:
+		r.Groups = d.Groups
+	case policy.ActionNone, policy.ActionReceive: // nothing more
 	}
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -26,8 +27,9 @@ const (
 	readListener
 	readAddress
 	readTLS
+	readOrg // not of the client: anything of input.org
 
-	readClient = readTLS<<1 - 1
+	readClient = readOrg - 1
 )
 
 // clientNames maps the names below input.client. Read only.
@@ -40,13 +42,17 @@ var clientNames = map[string]clientFields{
 // client.
 func clientFieldsOf(ref ast.Ref) clientFields {
 	if len(ref) < 2 {
-		return readClient
+		return readClient | readOrg
 	}
 	name, ok := ref[1].Value.(ast.String)
-	if ok && name != "client" {
+	switch {
+	case !ok:
+		return readClient | readOrg
+	case name == "org":
+		return readOrg
+	case name != "client":
 		return 0
-	}
-	if !ok || len(ref) < 3 {
+	case len(ref) < 3:
 		return readClient
 	}
 	field, ok := ref[2].Value.(ast.String)
@@ -61,12 +67,43 @@ type clientKey struct {
 	id                           policy.ClientID
 	username, protocol, listener string
 	address                      netip.Addr
+	encrypted                    bool
+	tlsVersion, sni              string
+}
+
+// askedKey is what the rules of verifiers can read.
+type askedKey struct {
+	client clientKey
+	org    policy.OrgID
+	orgKey
+}
+
+// orgKey is what is not the same for all clients of an organisation, beside its data.
+type orgKey struct {
+	level, list          string
+	listed, registration bool
+}
+
+func keyOfOrg(o *policy.Organisation) orgKey {
+	return orgKey{o.ConnectionLevel, o.AddressList, o.AddressListed, o.CertificateRegistration}
+}
+
+// askedBy is the key of a credential that c shows, which says that it is of org.
+func (f clientFields) askedBy(c *policy.Client, org *policy.Organisation) (k askedKey, ok bool) {
+	if k.client, ok = f.keyOf(c); !ok || org == nil || f&readOrg == 0 {
+		return k, ok
+	}
+	k.org, k.orgKey = org.ID, keyOfOrg(org)
+	return k, org.Data == nil
 }
 
 // keyOf is c as the rules see it; ok is false where that cannot be a key.
 func (f clientFields) keyOf(c *policy.Client) (k clientKey, ok bool) {
 	if f&readTLS != 0 && c.TLS != nil {
-		return k, false
+		if c.TLS.Cert != nil {
+			return k, false
+		}
+		k.encrypted, k.tlsVersion, k.sni = true, c.TLS.Version, c.TLS.SNI
 	}
 	if f&readClientID != 0 {
 		k.id = c.ID
@@ -90,18 +127,20 @@ func (f clientFields) keyOf(c *policy.Client) (k clientKey, ok bool) {
 // bundle. The records behind a principal are in it by their version, and what its
 // verifier found beside them as text.
 type holderKey struct {
-	org           policy.OrgID
-	incarnation   uint64
-	subject       policy.Subject
-	credential    policy.CredentialID
-	version       uint64
-	expires       int64
-	unnamed       bool
-	registered    bool
-	client        clientKey
-	apiKey, level string
+	org         policy.OrgID
+	incarnation uint64
+	subject     policy.Subject
+	credential  policy.CredentialID
+	version     uint64
+	expires     int64
+	unnamed     bool
+	registered  bool
+	client      clientKey
+	apiKey      string
+	orgKey
 
 	verifier, claims string
+	and              policy.Proof
 }
 
 // maxClaims is how many bytes of claims, as JSON, are worth remembering.
@@ -126,7 +165,11 @@ func (f clientFields) holderOf(facts *policy.Facts) (k holderKey, ok bool) {
 	k.verifier, k.registered = p.Verifier, p.Registered
 	k.client, ok = f.keyOf(facts.Client)
 	k.org, k.incarnation, k.subject, k.credential, k.version = p.Org, p.Incarnation, p.Subject(), p.Credential, p.Version
-	k.unnamed, k.apiKey, k.level = p.Unnamed, p.APIKey, facts.Org.ConnectionLevel
+	k.unnamed, k.apiKey, k.orgKey = p.Unnamed, p.APIKey, keyOfOrg(facts.Org)
+	if p.And != nil {
+		k.and = *p.And
+		k.and.ExpiresAt = time.Time{} // in p's own
+	}
 	if !p.ExpiresAt.IsZero() {
 		k.expires = p.ExpiresAt.UnixNano()
 	}
@@ -142,7 +185,7 @@ const registryVerifier = "token"
 type recurring struct {
 	guarded struct {
 		sync.RWMutex
-		verifiers map[clientKey][]policy.VerifierRef
+		verifiers map[askedKey][]policy.VerifierRef
 		connects  map[holderKey]*policy.Decision
 	}
 }
@@ -153,18 +196,18 @@ const (
 	mostConnects  = 32768
 )
 
-func (r *recurring) verifiersFor(k clientKey) ([]policy.VerifierRef, bool) {
+func (r *recurring) verifiersFor(k askedKey) ([]policy.VerifierRef, bool) {
 	r.guarded.RLock()
 	defer r.guarded.RUnlock()
 	refs, ok := r.guarded.verifiers[k]
 	return refs, ok
 }
 
-func (r *recurring) keepVerifiers(k clientKey, refs []policy.VerifierRef) {
+func (r *recurring) keepVerifiers(k askedKey, refs []policy.VerifierRef) {
 	r.guarded.Lock()
 	defer r.guarded.Unlock()
 	if r.guarded.verifiers == nil || len(r.guarded.verifiers) >= mostVerifiers {
-		r.guarded.verifiers = make(map[clientKey][]policy.VerifierRef)
+		r.guarded.verifiers = make(map[askedKey][]policy.VerifierRef)
 	}
 	r.guarded.verifiers[k] = refs
 }

@@ -2,6 +2,7 @@ package opa
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -90,7 +91,7 @@ func TestVerifiersAreRemembered(t *testing.T) {
 	e := engineOf(t, connectRules(`verifiers := [{"verifier": "plugin", "name": input.client.username}]`), Options{})
 	for _, name := range []string{"one", "two", "one"} {
 		for _, id := range []policy.ClientID{"x", "y"} {
-			refs, err := e.Verifiers(t.Context(), &policy.Client{ID: id, Username: name})
+			refs, err := e.Verifiers(t.Context(), &policy.Client{ID: id, Username: name}, nil)
 			if err != nil || len(refs) != 1 || refs[0].Name != name {
 				t.Errorf("%s: %v, %v", name, refs, err)
 			}
@@ -98,5 +99,71 @@ func TestVerifiersAreRemembered(t *testing.T) {
 	}
 	if got := e.Stats().Evaluations; got != 2 {
 		t.Errorf("%d evaluations, want one for each name", got)
+	}
+}
+
+// What an organisation wants of its clients is part of what verifiers are remembered by,
+// where the rule reads it; a client's certificate is never remembered.
+func TestVerifiersAreRememberedByOrganisation(t *testing.T) {
+	t.Parallel()
+	e := engineOf(t, connectRules(`verifiers := [{"verifier": "plugin", "name": name}] if {
+		not input.client.tls.cert
+		name := input.org.connection_level
+	}
+
+	else := [{"verifier": "token", "and": "certificate"}] if input.client.tls.cert
+
+	else := []`), Options{})
+	org := func(id, level string) *policy.Organisation {
+		parsed, err := policy.ParseOrgID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &policy.Organisation{ID: parsed, ConnectionLevel: level}
+	}
+	ask := func(org *policy.Organisation, cert *policy.Certificate, want ...policy.VerifierRef) {
+		t.Helper()
+		refs, err := e.Verifiers(t.Context(), &policy.Client{TLS: &policy.TLS{Version: "1.3", SNI: "a", Cert: cert}}, org)
+		if err != nil || !slices.Equal(refs, want) {
+			t.Errorf("%+v: %v, %v; want %v", org, refs, err, want)
+		}
+	}
+	for range 2 {
+		ask(org("acme01", "tls_token"), nil, policy.VerifierRef{Verifier: "plugin", Name: "tls_token"})
+		ask(org("acme01", "tls_optional"), nil, policy.VerifierRef{Verifier: "plugin", Name: "tls_optional"})
+		ask(org("acme02", "tls_token"), nil, policy.VerifierRef{Verifier: "plugin", Name: "tls_token"})
+		ask(nil, nil)
+	}
+	if got := e.Stats().Evaluations; got != 4 {
+		t.Errorf("%d evaluations, want one for each organisation and level", got)
+	}
+	ask(org("acme01", "tls_token"), &policy.Certificate{SHA256: "00"}, policy.VerifierRef{Verifier: "token", And: "certificate"})
+	ask(org("acme01", "tls_token"), nil, policy.VerifierRef{Verifier: "plugin", Name: "tls_token"})
+}
+
+// Two clients whose second proof, level or address differ are not given the same answer.
+func TestReconnectByOrganisation(t *testing.T) {
+	t.Parallel()
+	e := engineOf(t, connectRules(`decision := {"allow": true, "mounts": [], "roles": [concat(" ", [
+		input.org.connection_level, object.get(input.principal, "also", "-"), sprintf("%v", [object.get(input.org, "address_listed", "-")]),
+		sprintf("%v", [object.get(input.org, "certificate_registration", "-")]),
+	])]}`), Options{})
+	ask := func(want string, edit func(*policy.Facts)) {
+		t.Helper()
+		f := deviceFacts(t)
+		f.Principal.Verifier, f.Principal.Version = registryVerifier, 7
+		edit(f)
+		d := e.Judge(f).Decide(t.Context(), &policy.Request{Action: policy.ActionConnect})
+		if !d.Allow || d.Roles[0] != want {
+			t.Errorf("%v %q %s, want %q", d.Allow, d.Roles, d.Detail, want)
+		}
+	}
+	for range 2 {
+		ask("tls - - -", func(*policy.Facts) {})
+		ask("tls_token - - -", func(f *policy.Facts) { f.Org.ConnectionLevel = "tls_token" })
+		ask("tls certificate - -", func(f *policy.Facts) { f.Principal.And = &policy.Proof{Verifier: "certificate"} })
+		ask("tls - true -", func(f *policy.Facts) { f.Org.AddressList, f.Org.AddressListed = "deny", true })
+		ask("tls - false -", func(f *policy.Facts) { f.Org.AddressList = "deny" })
+		ask("tls - - true", func(f *policy.Facts) { f.Org.CertificateRegistration = true })
 	}
 }

@@ -68,9 +68,20 @@ func masked(ev *audit.Event) bool {
 	return false
 }
 
-// replay is what the rule makes of the platform's answer. Nobody waits for it, so it
-// has more time than beside a connection.
+// replay is what the rule makes of the platform's answer.
 func (r *narrowRule) replay(ctx context.Context, action policy.Action, input ast.Object, a *answer, at time.Time) answer {
+	n, _ := r.answer(ctx, action, input, a, at, func(ctx context.Context, entry string, input ast.Value, now time.Time, l confined.Limits) (*ast.Term, *confined.Trace, error) {
+		t, err := r.program.Run(ctx, entry, input, now, l)
+		return t, nil, err
+	})
+	return n
+}
+
+// answer runs the rule. Nobody waits for it, so it has more time than beside a
+// connection.
+func (r *narrowRule) answer(ctx context.Context, action policy.Action, input ast.Object, a *answer, at time.Time,
+	run func(context.Context, string, ast.Value, time.Time, confined.Limits) (*ast.Term, *confined.Trace, error),
+) (answer, *confined.Trace) {
 	refuse := func(cause policy.Cause, err error) answer {
 		return answer{Decision: policy.Decision{Cause: cause, Detail: ownDetail + err.Error(), OrgRevision: r.of.revision}}
 	}
@@ -81,18 +92,18 @@ func (r *narrowRule) replay(ctx context.Context, action policy.Action, input ast
 		defer context.AfterFunc(ctx, cancel.Cancel)()
 	}
 	input.Insert(platformKey, platformTerm(action, a))
-	term, err := r.program.Run(ctx, r.entry, input, at, confined.Limits{Cancel: cancel})
+	term, trace, err := run(ctx, r.entry, input, at, confined.Limits{Cancel: cancel})
 	switch {
 	case err != nil:
-		return refuse(policy.CauseError, err)
+		return refuse(policy.CauseError, err), trace
 	case term == nil:
-		return refuse(policy.CauseUndefined, errUndefined)
+		return refuse(policy.CauseUndefined, errUndefined), trace
 	}
 	n, err := decodeNarrowing(action, term.Value, a)
 	if err != nil {
-		return refuse(policy.CauseMalformed, err)
+		return refuse(policy.CauseMalformed, err), trace
 	}
 	n = narrower(a, &n)
 	n.OrgRevision = r.of.revision
-	return n
+	return n, trace
 }

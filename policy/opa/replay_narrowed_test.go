@@ -116,18 +116,3 @@ func TestReplayNarrowedAtItsTime(t *testing.T) {
 		}
 	}
 }
-
-// An explanation of what both answered says which part it explains.
-func TestExplainNarrowed(t *testing.T) {
-	t.Parallel()
-	e := engineOf(t, module(map[string]string{"publish": `decision := {"allow": true}`}), Options{})
-	facts := deviceFacts(t)
-	own := mustNarrow(t, publishNarrow(`decision := {"allow": false, "reason": "closed here"}`))
-	e.Narrow(facts.Principal.Org, own)
-	ev := asWritten(t, recordOf(t, e, facts, publishTo(t, "iot-2/evt/a/fmt/json")))
-	x, _ := explain(t, live(e), ev)
-	if len(x.Notes) != 2 || x.Notes[0] != "the organisation's own policy, revision "+own.Revision()+", was asked after the platform's: what follows is the platform's part" ||
-		x.Notes[1] != "the platform's policy allows it, and the organisation's refused: closed here" || len(x.Differences) != 0 {
-		t.Errorf("%+v", x)
-	}
-}

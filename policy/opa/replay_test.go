@@ -72,7 +72,7 @@ func TestReplayAgrees(t *testing.T) {
 			text, _ := ev.JSON()
 			rt.Fatalf("%+v, %v\n%s", got, err, text)
 		}
-		if _, err := b.Explain(context.Background(), ev); err != nil {
+		if _, err := b.Explain(context.Background(), ev, Explaining{}); err != nil {
 			rt.Fatal(err)
 		}
 	})
@@ -217,7 +217,7 @@ func FuzzReplay(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, err := range []error{second(b.Replay(context.Background(), ev)), second(b.Explain(context.Background(), ev))} {
+		for _, err := range []error{second(b.Replay(context.Background(), ev)), second(b.Explain(context.Background(), ev, Explaining{}))} {
 			if err != nil && policy.KindOf(err) == policy.KindInternal {
 				t.Fatalf("%v", err)
 			}

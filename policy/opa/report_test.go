@@ -20,10 +20,10 @@ func TestReportText(t *testing.T) {
 	}
 	const want = `cordon/publish/publish.rego:3:32: rego_type_error: undefined ref: input.principal.knd
     decision := {"allow": true} if input.principal.knd == "user"
-    hint: did you mean kind? there are api_key, app, claims, expires_at, groups, id, kind, metadata, org, permissions, registered, roles, type, verifier
+    hint: did you mean kind? there are also, api_key, app, claims, expires_at, groups, id, kind, member_of, metadata, org, permissions, registered, restricted, roles, type, verifier
 cordon/publish/publish.rego:5:1: rego_type_error: undefined ref: input.topci
     else := {"allow": false} if input.topci == "a"
-    hint: did you mean topic? there are action, client, device, levels, org, principal, properties, qos, retain, size, topic, will
+    hint: did you mean topic? there are action, client, device, levels, on_behalf_of, org, principal, properties, qos, retain, size, topic, will
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -37,8 +37,8 @@ func TestHints(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`decision := {"allow": true} if opa.runtime()`:                "opa.runtime is not available to policies: it shows the environment of the broker",
-		`decision := {"allow": true, "retains": "keep"}`:              "did you mean retain? there are allow, covers, on_deny, reason, retain, ttl",
-		`decision := {"allow": true} if input.zzz`:                    "there are action, client, device, levels, org, principal, properties, qos, retain, size, topic, will",
+		`decision := {"allow": true, "retains": "keep"}`:              "did you mean retain? there are allow, covers, notify, on_deny, reason, register, retain, ttl",
+		`decision := {"allow": true} if input.zzz`:                    "there are action, client, device, levels, on_behalf_of, org, principal, properties, qos, retain, size, topic, will",
 		`decision := {"allow": true} if startswith(input.levels, "")`: "have: (array[string], string); want: (search: string, base: string, result: boolean)",
 	} {
 		_, report := Load(context.Background(), module(map[string]string{"publish": text}), builtinSchemas())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -96,6 +97,7 @@ func newRunner(modules map[string]*ast.Module, data map[string]any, s *shapes) *
 		SetStore(newStore(data)).
 		SetModules(modules).
 		RaiseBuiltinErrors(true).
+		SetParallel(max(1, runtime.GOMAXPROCS(0)/2)). // there may be a broker beside
 		CapturePrintOutput(true)
 }
 

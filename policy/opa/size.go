@@ -31,7 +31,7 @@ func measureFacts(f *policy.Facts, left int) int {
 		return left
 	}
 	if p := f.Principal; p != nil {
-		left -= sizeOf(p.Roles) + sizeOf(p.Permissions) + sizeOf(p.Groups) + sizeOf(identity(p))
+		left -= sizeOf(p.Roles) + sizeOf(p.Permissions) + sizeOf(p.Groups) + sizeOf(p.MemberOf) + sizeOf(identity(p))
 		left = measureJSON(p.Metadata, measureJSON(p.Claims, left))
 	}
 	if f.Org != nil {

@@ -68,7 +68,7 @@ func TestBudgets(t *testing.T) {
 func TestVerifiersHaveABudgetToo(t *testing.T) {
 	t.Parallel()
 	e := engineOf(t, builtinBundle(), Options{InputMax: 1000})
-	if _, err := e.Verifiers(context.Background(), &policy.Client{Username: strings.Repeat("x", 2000)}); err == nil || !strings.Contains(err.Error(), string(policy.CauseInputSize)) {
+	if _, err := e.Verifiers(context.Background(), &policy.Client{Username: strings.Repeat("x", 2000)}, nil); err == nil || !strings.Contains(err.Error(), string(policy.CauseInputSize)) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -169,7 +169,7 @@ func (a ask) request(t *testing.T) *policy.Request {
 func (a ask) check(t *testing.T, e *Engine, i int) {
 	t.Helper()
 	if a.Action == "verifiers" {
-		refs, err := e.Verifiers(context.Background(), &policy.Client{Username: a.Username})
+		refs, err := e.Verifiers(context.Background(), &policy.Client{Username: a.Username}, nil)
 		got := map[string]any{"refused": err != nil}
 		for _, ref := range refs {
 			got["order"] = strings.TrimSpace(strings.Join([]string{text(got["order"]), ref.Verifier + ref.Name + ref.Org.String()}, " "))

@@ -53,6 +53,22 @@ func (x *Explanation) WriteTree(out io.Writer) error {
 			w.tried(1, r)
 		}
 	}
+	if o := x.Organisation; o != nil {
+		verdict := "denied"
+		if o.Allow {
+			verdict = "allowed"
+		}
+		w.line(0, "the organisation's own policy, revision %s: %s%s", o.Revision, verdict, prefixed(": ", o.Reason))
+		for _, r := range o.Fired {
+			w.rule(1, r, "  gave a value")
+		}
+		if len(o.Tried) > 0 {
+			w.line(0, "the organisation's rules that would have allowed it, the one that got furthest first")
+			for _, r := range o.Tried {
+				w.tried(1, r)
+			}
+		}
+	}
 	_, err := io.WriteString(out, w.String())
 	return err
 }

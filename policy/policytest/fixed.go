@@ -21,7 +21,7 @@ var (
 )
 
 // Verifiers names none.
-func (DenyAll) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef, error) {
+func (DenyAll) Verifiers(context.Context, *policy.Client, *policy.Organisation) ([]policy.VerifierRef, error) {
 	return nil, &policy.Error{Kind: policy.KindForbidden, Op: "choose verifiers", Public: "not authorised"}
 }
 
@@ -31,7 +31,7 @@ func (DenyAll) Judge(*policy.Facts) policy.Judge {
 }
 
 // Verifiers names the token verifier.
-func (AllowAll) Verifiers(context.Context, *policy.Client) ([]policy.VerifierRef, error) {
+func (AllowAll) Verifiers(context.Context, *policy.Client, *policy.Organisation) ([]policy.VerifierRef, error) {
 	return []policy.VerifierRef{{Verifier: "token"}}, nil
 }
 

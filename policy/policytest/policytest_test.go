@@ -21,7 +21,7 @@ func TestDenyAll(t *testing.T) {
 			t.Errorf("%v: %+v", a, got)
 		}
 	}
-	if refs, err := d.Verifiers(context.Background(), nil); err == nil || len(refs) > 0 {
+	if refs, err := d.Verifiers(context.Background(), nil, nil); err == nil || len(refs) > 0 {
 		t.Errorf("verifiers %v, error %v", refs, err)
 	}
 }
@@ -82,7 +82,7 @@ func TestRecorder(t *testing.T) {
 
 	failed := errors.New("failed")
 	r.OnVerifiers(func(*policy.Client) ([]policy.VerifierRef, error) { return nil, failed })
-	if _, err := r.Verifiers(context.Background(), nil); !errors.Is(err, failed) {
+	if _, err := r.Verifiers(context.Background(), nil, nil); !errors.Is(err, failed) {
 		t.Errorf("verifiers: %v", err)
 	}
 }

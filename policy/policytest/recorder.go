@@ -85,7 +85,7 @@ func (r *Recorder) Forget() {
 }
 
 // Verifiers names the token verifier unless OnVerifiers says otherwise.
-func (r *Recorder) Verifiers(_ context.Context, c *policy.Client) ([]policy.VerifierRef, error) {
+func (r *Recorder) Verifiers(_ context.Context, c *policy.Client, _ *policy.Organisation) ([]policy.VerifierRef, error) {
 	r.script.Lock()
 	f := r.script.verifiers
 	r.script.Unlock()

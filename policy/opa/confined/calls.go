@@ -19,6 +19,9 @@ func (m *machine) call(f *frame, s *ir.CallStmt) (int, error) {
 	var t *ast.Term
 	var err error
 	if called.builtin != nil {
+		if m.trace != nil {
+			m.trace.call(m, s, args)
+		}
 		t, err = m.callBuiltin(called, args, s)
 	} else {
 		t, err = m.invoke(called, args)
@@ -41,7 +44,7 @@ func (m *machine) invoke(called *function, args []*ast.Term) (*ast.Term, error) 
 	}
 	defer func() { m.frames-- }()
 	memo := m.memo // of the input and data that the call is made with
-	f := &frame{slots: make([]slot, called.locals)}
+	f := &frame{slots: make([]slot, called.locals), result: called.result}
 	for i, l := range called.params {
 		if i < len(args) {
 			f.slots[l].term = args[i]

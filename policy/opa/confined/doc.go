@@ -33,4 +33,6 @@
 //   - A failing built-in ends the evaluation with an error, as the strict mode of
 //     OPA does.
 //   - A Program is immutable and may be run by many goroutines.
+//   - Explain gives the answer that Run gives, within the same limits. What it notes is
+//     no larger than the program.
 package confined

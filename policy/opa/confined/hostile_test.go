@@ -266,3 +266,28 @@ func FuzzCheckText(f *testing.F) {
 		}
 	})
 }
+
+// What a trace notes is bounded by the program, however long it runs, and it answers
+// what Run answers.
+func TestExplainIsBounded(t *testing.T) {
+	t.Parallel()
+	m := ast.MustParseModule("package a\n\np if {\n\tsome a in input\n\tsome b in input\n\tsome c in input\n\tcontains(concat(\"\", [a, b, c]), \"no\")\n}\n")
+	p, err := Compile(context.Background(), map[string]*ast.Module{"a.rego": m}, nil, []string{"a/p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make([]*ast.Term, 40)
+	for i := range list {
+		list[i] = ast.StringTerm(fmt.Sprint(i))
+	}
+	input := ast.NewArray(list...)
+	limits := Limits{Most: 64 << 20}
+	want, wantErr := p.Run(t.Context(), "a/p", input, time.Unix(0, 0), limits)
+	got, trace, err := p.Explain(t.Context(), "a/p", input, time.Unix(0, 0), limits)
+	if (got == nil) != (want == nil) || (err == nil) != (wantErr == nil) {
+		t.Errorf("%v %v, want %v %v", got, err, want, wantErr)
+	}
+	if len(trace.Steps) == 0 || len(trace.Steps) > 20 || len(trace.Calls) != 2 {
+		t.Errorf("%d steps, %d calls", len(trace.Steps), len(trace.Calls))
+	}
+}

@@ -48,7 +48,11 @@ var ErrPanic = errors.New("panic")
 
 // Run evaluates one entry point. A nil Term is undefined. The error names where it
 // happened as file:line:col.
-func (p *Program) Run(ctx context.Context, entryPoint string, input ast.Value, now time.Time, l Limits) (t *ast.Term, err error) {
+func (p *Program) Run(ctx context.Context, entryPoint string, input ast.Value, now time.Time, l Limits) (*ast.Term, error) {
+	return p.run(ctx, entryPoint, input, now, l, nil)
+}
+
+func (p *Program) run(ctx context.Context, entryPoint string, input ast.Value, now time.Time, l Limits, trace *Trace) (t *ast.Term, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			t, err = nil, fmt.Errorf("%v: %w", v, ErrPanic)
@@ -58,7 +62,7 @@ func (p *Program) Run(ctx context.Context, entryPoint string, input ast.Value, n
 	if q == nil {
 		return nil, nil
 	}
-	m := &machine{program: p, limits: l, left: l.Most, memo: map[*function]memoised{}}
+	m := &machine{program: p, limits: l, left: l.Most, memo: map[*function]memoised{}, trace: trace}
 	if m.left <= 0 {
 		m.left = 1 << 20
 	}
@@ -66,7 +70,7 @@ func (p *Program) Run(ctx context.Context, entryPoint string, input ast.Value, n
 		Context: ctx, Cancel: l.Cancel, Cache: map[any]any{},
 		Time: ast.NumberTerm(json.Number(strconv.FormatInt(now.UnixNano(), 10))),
 	}
-	f := &frame{slots: make([]slot, q.locals)}
+	f := &frame{slots: make([]slot, q.locals), result: noLocal}
 	f.slots[ir.Data].term = p.data
 	if input != nil {
 		if measure(input, maxInput) < 0 {
@@ -105,6 +109,8 @@ type machine struct {
 	frames   int
 	memo     map[*function]memoised
 	result   *ast.Term
+	trace    *Trace // nil: nobody looks on
+	replaced int    // how many with we are inside of
 }
 
 // memoised is what a rule gave; a nil term is undefined.
@@ -127,7 +133,14 @@ func (s *slot) value() *ast.Term {
 type frame struct {
 	slots    []slot
 	returned *ast.Term
+	// For a trace: the local of the result, and whether a rule gave a value that is not
+	// there yet.
+	result ir.Local
+	given  bool
 }
+
+// noLocal is the result of what has none.
+const noLocal ir.Local = -1
 
 func (f *frame) get(l ir.Local) *ast.Term { return f.slots[l].value() }
 
@@ -182,6 +195,9 @@ func (m *machine) block(f *frame, b *ir.Block) (int, error) {
 	for _, s := range b.Stmts {
 		if m.limits.Cancel != nil && m.limits.Cancel.Cancelled() {
 			return 0, ErrCancelled
+		}
+		if m.trace != nil {
+			m.trace.reach(m, f, s)
 		}
 		end, err := m.statement(f, s)
 		if err != nil {

@@ -37,6 +37,7 @@ type function struct {
 	params []ir.Local
 	blocks []*ir.Block
 	locals int
+	result ir.Local
 	// memoised: a rule, whose value stays the same while input and data do.
 	memoised bool
 
@@ -116,7 +117,7 @@ func (p *Program) load(policy *ir.Policy) error {
 			if err := n.blocks(f.Blocks); err != nil {
 				return err
 			}
-			made := &function{name: f.Name, params: f.Params, blocks: f.Blocks, locals: int(n.most) + 1, memoised: len(f.Params) == 2}
+			made := &function{name: f.Name, params: f.Params, blocks: f.Blocks, locals: int(n.most) + 1, result: f.Return, memoised: len(f.Params) == 2}
 			p.funcs[f.Name] = made
 			if len(f.Path) > 0 {
 				p.byPath[joinPath(f.Path)] = made

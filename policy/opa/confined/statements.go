@@ -277,7 +277,9 @@ func (m *machine) with(f *frame, s *ir.WithStmt) (int, error) {
 	}
 	f.set(s.Local, replaced)
 	m.memo = map[*function]memoised{}
+	m.replaced++
 	end, err := m.block(f, s.Block)
+	m.replaced--
 	f.slots[s.Local], m.memo = saved, memo
 	return outer(end), err
 }
