@@ -14,7 +14,7 @@ const AnonymousName = "anonymous"
 // Reserved reports whether name is that of a built-in verifier. A plugin may
 // not be called so: its principals would be taken for the built-in one's.
 func Reserved(name string) bool {
-	return name == "token" || name == "certificate" || name == AnonymousName
+	return name == "token" || name == "certificate" || name == "claim" || name == AnonymousName
 }
 
 // Anonymous asks for no proof and lets everybody into the organisation that the

@@ -100,7 +100,7 @@ func (e *Exchange) answer(ctx context.Context, data []byte) (Reply, error) {
 	case err != nil:
 		return Reply{}, err
 	case reply.Done:
-		reply.Principal, err = accept(e.ref, reply.Principal)
+		reply.Principal, err = e.set.confirm(ctx, e.ref, reply.Principal, &e.credential)
 	case len(reply.State) > StateMost:
 		err = &Refusal{Cause: policy.CauseUnavailable, Err: fmt.Errorf("state of %d bytes, at most %d", len(reply.State), StateMost)}
 	}

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"crypto/subtle"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 
@@ -47,6 +48,10 @@ type Credential struct {
 	Password Secret
 	// HasPassword tells an empty password from none.
 	HasPassword bool
+	// Chain is what the TLS client presented and proved to have the key of, its own
+	// certificate first; nothing of it is verified. Empty: none. It is shared and not
+	// to be changed.
+	Chain []*x509.Certificate
 }
 
 // String names the listener alone: a username may be a token somebody pasted

@@ -42,7 +42,10 @@ func (s *Set) Verify(ctx context.Context, refs []policy.VerifierRef, c *Credenti
 		}
 		p, err := v.Verify(ctx, c)
 		if err == nil {
-			return accept(ref, p)
+			p, err = s.confirm(ctx, ref, p, c)
+		}
+		if err == nil {
+			return p, nil
 		}
 		if !errors.Is(err, ErrNotMine) {
 			return policy.Principal{}, err

@@ -51,7 +51,7 @@ func (r *Refusal) Error() string {
 // Unwrap makes errors.Is work for the sentinel and for the detail.
 func (r *Refusal) Unwrap() []error {
 	sentinel := ErrBad
-	if r.Cause == policy.CauseUnavailable {
+	if r.Cause == policy.CauseUnavailable || r.Cause == policy.CauseRevocation {
 		sentinel = ErrUnavailable
 	}
 	if r.Err == nil {

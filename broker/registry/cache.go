@@ -129,6 +129,10 @@ func decodings(kind store.Kind) []any {
 		return []any{(*User)(nil)}
 	case store.KindRole:
 		return []any{(*Role)(nil)}
+	case store.KindGroup:
+		return []any{(*Group)(nil)}
+	case store.KindGroupMember:
+		return []any{(*departed)(nil)}
 	case store.KindCredential:
 		return []any{(*credential)(nil)}
 	default:

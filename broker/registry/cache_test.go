@@ -32,11 +32,11 @@ func TestCacheNeverOutlivesAWrite(t *testing.T) {
 		})
 	}
 	for i := range 200 {
-		want := []string{string(rune('a' + i%26))}
-		_, err := f.UpdateDevice(ctx, acme, "sensor", "d1", func(d *Device) error { d.Groups = want; return nil })
+		want := []string{"enabled", "disabled"}[i%2]
+		_, err := f.UpdateDevice(ctx, acme, "sensor", "d1", func(d *Device) error { d.Disabled = want == "disabled"; return nil })
 		f.ok(err)
-		if facts := must[*policy.Device](t)(f.DeviceFacts(ctx, acme, "sensor", "d1")); facts.Groups[0] != want[0] {
-			t.Fatalf("after edit %d the groups are %v, want %v", i, facts.Groups, want)
+		if facts := must[*policy.Device](t)(f.DeviceFacts(ctx, acme, "sensor", "d1")); facts.Status != want {
+			t.Fatalf("after edit %d it is %v, want %v", i, facts.Status, want)
 		}
 	}
 	close(done)

@@ -23,7 +23,7 @@ import (
 // shared is nothing: there is no host to share memory with here.
 //
 //lint:ignore U1000 the module embeds what its exports use
-type shared struct{} //nolint:unused // likewise
+type shared struct{}
 
 // HMAC is the authentication code of message; nil for an unknown hash function.
 func HMAC(h Hash, key, message []byte) []byte {

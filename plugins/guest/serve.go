@@ -9,7 +9,7 @@ var instance = &module{}
 type module struct {
 	plugin *Plugin
 	//lint:ignore U1000 what the exports of a module use
-	shared //nolint:unused // likewise
+	shared
 }
 
 // Serve makes configure the plugin of this module:
