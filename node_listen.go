@@ -26,6 +26,7 @@ func (n *node) listen() error {
 
 	mqtts, mqtt, https := base, base, base
 	mqtts.Name, mqtts.Address, mqtts.TLS = "mqtts", n.cfg.MQTTS, n.tls
+	mqtts.RequestClientCert = n.certificates.wanted
 	mqtt.Name, mqtt.Address = "mqtt", n.cfg.MQTT
 	https.Name, https.Address, https.TLS = "https", n.cfg.HTTPS, n.tls.Clone()
 	https.TLS.NextProtos = []string{"h2", "http/1.1"} // WebSocket clients ask for the latter
@@ -45,6 +46,9 @@ func (n *node) listen() error {
 		}
 		n.onStop(l.Close)
 		*door.open = l
+	}
+	if err := n.startACME(); err != nil {
+		return err
 	}
 	operator, err := control.Listen(n.cfg.Data)
 	if err != nil {

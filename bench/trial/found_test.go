@@ -170,6 +170,24 @@ func TestStormVerdict(t *testing.T) {
 	}
 }
 
+func TestCertificatesVerdict(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int{platformName: 2, tenantName: 2}
+	if err := (&certificatesFound{replaced: 1, seen: seen}).verdict(); err != nil {
+		t.Errorf("nothing failed: %v", err)
+	}
+	for _, f := range []certificatesFound{
+		{replaced: 1, seen: seen, failed: []string{"x"}},
+		{replaced: 1, seen: seen, faults: []string{"x"}},
+		{seen: seen},
+		{replaced: 1, seen: map[string]int{platformName: 1, tenantName: 2}},
+	} {
+		if err := f.verdict(); !errors.Is(err, errBroken) {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
+}
+
 // Causes do not tell one client from another.
 func TestCause(t *testing.T) {
 	t.Parallel()
@@ -236,6 +254,7 @@ func TestCommandLine(t *testing.T) {
 		{"growth", "-messages", "1"},
 		{"storm", "-clients", "x"},
 		{"stall", "-runs", "0"},
+		{"certificates", "-rate", "0"},
 	} {
 		if err := run(t.Context(), args); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v", args, err)

@@ -32,6 +32,7 @@ func trials() []trial {
 		{"stall", "readers that stop, beside others that do not", stallCommand},
 		{"plugins", "connects beside hostile plugins", pluginsCommand},
 		{"sweep", "activations of policies under load", sweepCommand},
+		{"certificates", "connects while certificates are replaced", certificatesCommand},
 		{"review", "policies that are looked at before they are live, under load", reviewCommand},
 	}
 }

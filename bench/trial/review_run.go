@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -104,6 +105,14 @@ func (t *reviewTrial) chooseCandidate(ctx context.Context) error {
 	})
 }
 
+// another is the candidate with other bytes: what was looked at before, the broker has
+// compiled.
+func (t *reviewTrial) another(i int) api.Candidate {
+	files := maps.Clone(t.candidate.Files)
+	files["cordon/subscribe/closed.rego"] += fmt.Sprintf("\n# %d\n", i)
+	return api.Candidate{Files: files}
+}
+
 // beside measures reviews beside a load, and without.
 func (t *reviewTrial) beside(ctx context.Context) error {
 	return t.serve(ctx, func(ctx context.Context) error {
@@ -177,7 +186,7 @@ func (t *reviewTrial) measure(ctx context.Context, times *timing) error {
 			request    any
 			into       *[]reviewRound
 		}{
-			{"impact on sessions", "/policy/impact", api.ImpactRequest{Candidate: t.candidate, Since: &now}, &t.found.sessions},
+			{"impact on sessions", "/policy/impact", api.ImpactRequest{Candidate: t.another(i), Since: &now}, &t.found.sessions},
 			{"impact", "/policy/impact", api.ImpactRequest{Candidate: t.candidate, Since: &ever}, &t.found.both},
 			{"replay", "/policy/replay", api.ReplayRequest{Candidate: t.candidate, Since: &ever}, &t.found.replays},
 		} {

@@ -27,6 +27,26 @@ type Config struct {
 	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM certificate chain to serve instead of an issued one."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM private key of --tls-cert."`
 
+	// ACMEDirectory is the https URL of a certificate authority that speaks ACME, which
+	// issues and renews certificates for ACMEDomain; giving it agrees to the authority's
+	// terms. Default empty: none is asked.
+	ACMEDirectory string `name:"acme-directory" placeholder:"URL" help:"ACME directory of an authority to get certificates from; agrees to its terms."`
+
+	// ACMEEmail is where the authority writes to. Needed beside ACMEDirectory.
+	ACMEEmail string `name:"acme-email" placeholder:"ADDRESS" help:"Your e-mail address, for the authority of --acme-directory."`
+
+	// ACMEDomain are the names to get certificates for, each its own; {org} in one stands
+	// for every organisation. Default empty: Domain alone.
+	ACMEDomain []string `name:"acme-domain" placeholder:"NAME" help:"Name to get a certificate for; {org} in it is every organisation; repeatable (default: --domain)."`
+
+	// ACMECA is a PEM file of who vouches for a private authority. Default empty: those
+	// that the system trusts.
+	ACMECA string `name:"acme-ca" placeholder:"FILE" help:"PEM certificate that vouches for the server of --acme-directory."`
+
+	// ACMEHTTP is where names are proved over plain HTTP (HTTP-01), open only meanwhile.
+	// Default empty: over TLS (TLS-ALPN-01) on the HTTPS listener, or else on MQTTS.
+	ACMEHTTP string `name:"acme-http" placeholder:"ADDR" help:"Prove names by HTTP-01 on this address instead of on the TLS listeners."`
+
 	// MQTTS, HTTPS and MQTT are listeners: HOST:PORT, :PORT for every address,
 	// port 0 for a free one, or "off". MQTT carries credentials in the clear,
 	// so it is off until somebody asks for it.
@@ -124,6 +144,11 @@ type Config struct {
 	// Plugins is the folder of token verifiers. Default empty, which Effective
 	// turns into DATA/plugins.
 	Plugins string `name:"plugins" placeholder:"DIR" help:"Folder of token verifiers, watched (default: plugins in the data folder)."`
+
+	// CertificateFetchPrivate lets lists of revoked certificates and OCSP answers be
+	// fetched from addresses that are not of the public internet. Default false:
+	// organisations choose the addresses, and would reach what only the broker can.
+	CertificateFetchPrivate bool `name:"certificate-fetch-private" help:"Fetch revocation lists and OCSP answers from private addresses too."`
 
 	// Config is the YAML file the other settings may come from. It cannot name
 	// another one. Default empty: no file.

@@ -37,6 +37,7 @@ func (c Config) Validate() error {
 	case c.TLSCert == "" && c.TLSKey != "":
 		report("tls-cert", "missing beside tls-key")
 	}
+	problems = append(problems, c.validateACME()...)
 	problems = append(problems, c.validateListeners()...)
 	problems = append(problems, c.validatePolicy()...)
 	problems = append(problems, c.validateDecisions()...)

@@ -218,7 +218,7 @@ func TestClientCertificate(t *testing.T) {
 			}
 			inner := listentest.NewListener()
 			got := make(chan *tls.ConnectionState, 1)
-			stop := serve(listen.New(inner, listen.Config{TLS: serverTLS, RequestClientCert: test.asked}), func(c *listen.Conn) { got <- c.TLS })
+			stop := serve(listen.New(inner, listen.Config{TLS: serverTLS, RequestClientCert: func() bool { return test.asked }}), func(c *listen.Conn) { got <- c.TLS })
 			client := tls.Client(inner.Dial(), clientTLS)
 			if err := client.Handshake(); err != nil {
 				t.Fatal(err)

@@ -25,11 +25,13 @@ type Config struct {
 	// the time a device on a slow radio link needs, and an idler may waste.
 	SetupTimeout time.Duration
 
-	// RequestClientCert asks clients for a certificate and takes any or none:
-	// which authority may vouch for a device is known once CONNECT has named its
-	// organisation, so nothing is verified here and VerifiedChains stays empty.
-	// Default false, because a browser would ask its user.
-	RequestClientCert bool
+	// RequestClientCert says at each handshake whether the client is asked for a
+	// certificate. Any is taken, and none: which authority may vouch for a device is
+	// known once CONNECT has named its organisation, so nothing is verified here,
+	// VerifiedChains stays empty, and no authority is named to anybody. What a client
+	// may send is bounded by crypto/tls, at 256 KiB. Default nil, never, because a
+	// browser would ask its user.
+	RequestClientCert func() bool
 
 	// Proxies are the networks whose connections start with a PROXY protocol
 	// header, version 1 or 2, before TLS. It is required there and never looked
@@ -60,7 +62,13 @@ const (
 	lastRetry  = time.Second          // … up to this
 
 	fullLogPeriod = time.Minute // the connection limit is logged no more often
+
+	// proofProtocol is what an authority negotiates that wants to see a proof of a name,
+	// where the configuration offers one. It says nothing after the handshake [RFC8737-4].
+	proofProtocol = "acme-tls/1"
 )
+
+var errProved = errors.New("only a proof of a name was asked for")
 
 func (c Config) withDefaults() Config {
 	if c.SetupTimeout <= 0 {
@@ -79,11 +87,32 @@ func (c Config) withDefaults() Config {
 		c.Admission = NewAdmission(AdmissionConfig{Log: c.Log})
 	}
 	c.Log = c.Log.With("listener", c.Name)
-	if c.TLS != nil && c.RequestClientCert {
-		c.TLS = c.TLS.Clone()
-		c.TLS.ClientAuth = tls.RequestClientCert
+	if c.TLS != nil && c.RequestClientCert != nil {
+		c.TLS = requesting(c.TLS, c.RequestClientCert)
 	}
 	return c
+}
+
+// requesting is config that asks for a client certificate while wanted says so. Both
+// ways share the keys of session tickets, so a resumption may change between them. What
+// config itself says of a client goes first.
+func requesting(config *tls.Config, wanted func() bool) *tls.Config {
+	config = config.Clone()
+	asking := config.Clone()
+	asking.ClientAuth = tls.RequestClientCert
+	special := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if special != nil {
+			if own, err := special(hello); own != nil || err != nil {
+				return own, err
+			}
+		}
+		if wanted() {
+			return asking, nil
+		}
+		return nil, nil
+	}
+	return config
 }
 
 // Listener accepts connections and hands them over. Make one with Listen or New.
@@ -267,6 +296,9 @@ func (l *Listener) setUp(conn *Conn) error {
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
 		state := secure.ConnectionState()
+		if state.NegotiatedProtocol == proofProtocol {
+			return errProved
+		}
 		conn.Conn, conn.TLS = secure, &state
 	}
 	return ctx.Err()

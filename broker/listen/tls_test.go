@@ -253,3 +253,62 @@ func TestAbortWithoutASocketClosesTheConnection(t *testing.T) {
 		t.Error("the connection stays open")
 	}
 }
+
+// Whoever wants to see a proof of a name sees it and gets no further, and a client that
+// speaks something else is asked for a certificate as ever.
+func TestProofOfAName(t *testing.T) {
+	t.Parallel()
+	serverTLS, clientTLS := newTLS(t)
+	proving := serverTLS.Clone()
+	proving.NextProtos = []string{"acme-tls/1"}
+	serverTLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == "acme-tls/1" {
+			return proving, nil
+		}
+		return nil, nil
+	}
+	l, err := listen.Listen(listen.Config{
+		Name: "mqtts", Address: "127.0.0.1:0", TLS: serverTLS, RequestClientCert: func() bool { return true },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handled := make(chan string, 2)
+	stop := serve(l, func(c *listen.Conn) {
+		handled <- c.TLS.NegotiatedProtocol
+		echo(c)
+	})
+	authority := clientTLS.Clone()
+	authority.NextProtos = []string{"acme-tls/1"}
+	conn, err := tls.Dial("tcp", l.Addr().String(), authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "acme-tls/1" {
+		t.Errorf("negotiated %q", got)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	_ = conn.Close()
+
+	asked := false
+	device := clientTLS.Clone()
+	device.NextProtos = []string{"mqtt"}
+	device.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &tls.Certificate{}, nil
+	}
+	conn, err = tls.Dial("tcp", l.Addr().String(), device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustEcho(t, conn)
+	_ = conn.Close()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if !asked || len(handled) != 1 || <-handled != "" {
+		t.Errorf("asked for a certificate: %v", asked)
+	}
+}

@@ -167,7 +167,9 @@ func (a *Authority) openKey(name string, create bool, remedy string) (*ecdsa.Pri
 
 // narrow takes from the mode at path what is not in mode. Restored backups and
 // mounted volumes come with wider modes than they should.
-func (a *Authority) narrow(path string, mode fs.FileMode) error {
+func (a *Authority) narrow(path string, mode fs.FileMode) error { return narrow(a.log, path, mode) }
+
+func narrow(log *slog.Logger, path string, mode fs.FileMode) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -179,7 +181,7 @@ func (a *Authority) narrow(path string, mode fs.FileMode) error {
 	if err := os.Chmod(path, had&mode); err != nil {
 		return fmt.Errorf("%s is open to others (mode %04o): %w", path, had, err)
 	}
-	a.log.Warn("mode narrowed: others could have read this", "file", path, "had", fmt.Sprintf("%04o", had), "mode", fmt.Sprintf("%04o", had&mode))
+	log.Warn("mode narrowed: others could have read this", "file", path, "had", fmt.Sprintf("%04o", had), "mode", fmt.Sprintf("%04o", had&mode))
 	return nil
 }
 

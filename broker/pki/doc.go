@@ -9,7 +9,12 @@
 //	server.key   mode 0600; kept when server.crt is issued again, so that
 //	             clients which pin the key stay connected
 //
-// [FromFiles] uses the operator's own certificate and watches its files.
+// [FromFiles] uses the operator's own certificate and watches its files. [Shown] puts
+// certificates by server name before either: package tenant those of organisations,
+// package acme those that an authority issues to the platform. [ParseChain] checks what
+// others than the operator bring, and [Seal] hides their keys:
+//
+//	seal.key     mode 0600; without it the store's keys of organisations are lost
 //
 // What holds:
 //

@@ -144,3 +144,6 @@ func isLabel(s string) bool {
 	}
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
+
+// IsHostName reports whether s is a DNS host name in lower case.
+func IsHostName(s string) bool { return isHostName(s) }
