@@ -31,6 +31,10 @@ func TestCoversAreTrue(t *testing.T) {
 	application := func(roles ...string) policy.Principal {
 		return policy.Principal{Org: org, Kind: policy.KindApplication, App: "app1", Roles: roles}
 	}
+	restricted := func(p policy.Principal) policy.Principal {
+		p.Restricted, p.Groups = true, []string{"hall"}
+		return p
+	}
 	const (
 		event   = "iot-2/type/sensor/id/d1/evt/%s/fmt/json"
 		command = "iot-2/type/sensor/id/d1/cmd/%s/fmt/json"
@@ -48,17 +52,20 @@ func TestCoversAreTrue(t *testing.T) {
 		principal policy.Principal
 		topics    []string
 	}{
-		"device":           {device, []string{event}},
-		"gateway":          {gateway, []string{"iot-2/type/router/id/g1/evt/%s/fmt/json"}},
-		"standard key":     {application("PD_STANDARD_APP"), []string{event, command, bare}},
-		"operator key":     {application("PD_OPERATOR_APP"), []string{command, bare}},
-		"key of two roles": {application("PD_OPERATOR_APP", "PD_ADMIN_APP"), []string{event, command, bare}},
+		"device":             {device, []string{event}},
+		"gateway":            {gateway, []string{"iot-2/type/router/id/g1/evt/%s/fmt/json", event}},
+		"restricted gateway": {restricted(gateway), []string{"iot-2/type/router/id/g1/evt/%s/fmt/json", event}},
+		"standard key":       {application("PD_STANDARD_APP"), []string{event, command, bare}},
+		"operator key":       {application("PD_OPERATOR_APP"), []string{command, bare}},
+		"key of two roles":   {application("PD_OPERATOR_APP", "PD_ADMIN_APP"), []string{event, command, bare}},
+		"restricted key":     {restricted(application("PD_STANDARD_APP")), []string{event, command, bare}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, pattern := range c.topics {
 				ask := func(levels []string) *policy.Decision {
 					// A judge that is asked once answers by the rules alone.
-					return engine.Judge(&policy.Facts{Principal: &c.principal}).Decide(context.Background(), publish(t, levels))
+					r := messageRequest(t, policy.ActionPublish, strings.Join(levels, "/"))
+					return engine.Judge(&policy.Facts{Principal: &c.principal}).Decide(context.Background(), r)
 				}
 				first := ask(strings.Split(fmt.Sprintf(pattern, "status"), "/"))
 				if !first.Allow || len(first.Covers) != 1 {

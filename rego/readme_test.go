@@ -56,7 +56,7 @@ func TestReadmeExamples(t *testing.T) {
 			t.Errorf("%s answers\n%s\nthe README says\n%s", example.Package, got, want)
 		}
 	}
-	if len(seen) != 4 {
+	if len(seen) != 5 {
 		t.Errorf("examples of %v; there should be one of each built-in package", seen)
 	}
 }

@@ -53,6 +53,8 @@ change-groups                     groups.edit                                   
 view-settings                     settings.view                                             x x x - - - - - x x - -
 change-settings                   settings.edit                                             - x - - - - - - x - - -
 certificates                      certificates.view,certificates.edit                       - - - - - - - - - - - -
+claims                            provisioning.view,provisioning.edit                       - - - - - - - - - - - -
+connections                       connections.view,connections.edit                         - - - - - - - - - - - -
 policy                            policy.view,policy.edit                                   - - - - - - - - - - - -
 `
 
@@ -127,7 +129,7 @@ func TestRolesMayDoWhatTheTablesSay(t *testing.T) {
 		if c.has {
 			own.Permissions = []string{c.permission}
 		}
-		gateway := policy.Principal{Org: org, Kind: policy.KindGateway, Type: "sensor", ID: "d1", Roles: []string{c.role}, Registered: true}
+		gateway := policy.Principal{Org: org, Kind: policy.KindGateway, Type: "router", ID: "g1", Roles: []string{c.role}, Registered: true}
 		user := policy.Principal{Org: org, Kind: policy.KindUser, ID: "ann", Roles: []string{c.role}}
 		callers := []policy.Principal{application, own}
 		switch {
@@ -139,12 +141,8 @@ func TestRolesMayDoWhatTheTablesSay(t *testing.T) {
 		if of, ok := messagesOf[c.permission]; ok {
 			for _, p := range callers {
 				for _, name := range of.levels {
-					want := c.has
-					if p.Kind == policy.KindGateway && strings.Contains(name, "type/+") {
-						want = false // not yet: only what is its own
-					}
 					asked++
-					if got := allows(p, messageRequest(t, of.action, name)); got != want {
+					if got := allows(p, messageRequest(t, of.action, name)); got != c.has {
 						t.Errorf("%s %v of %v %v %s: %t", c.role, p.Permissions, p.Kind, of.action, name, got)
 					}
 				}
@@ -153,9 +151,8 @@ func TestRolesMayDoWhatTheTablesSay(t *testing.T) {
 		}
 		for _, p := range callers {
 			for _, r := range routes[c.permission] {
-				want := c.has && p.Kind != policy.KindGateway // which does not administer
 				asked++
-				if got := allows(p, &r); got != want {
+				if got := allows(p, &r); got != c.has {
 					t.Errorf("%s %v of %v %s %s: %t", c.role, p.Permissions, p.Kind, r.Method, r.Route, got)
 				}
 			}
@@ -241,12 +238,152 @@ func routesOf(t *testing.T) map[string][]policy.Request {
 func messageRequest(t *testing.T, action policy.Action, name string) *policy.Request {
 	t.Helper()
 	levels := strings.Split(name, "/")
+	var device *policy.Device
+	if len(levels) > 4 && !strings.Contains(levels[2]+levels[4], "+") {
+		device = &policy.Device{Type: policy.ID(levels[2]), ID: policy.ID(levels[4]), Registered: true, Status: "enabled", Groups: []string{"hall"}}
+	}
 	if action == policy.ActionPublish {
-		return publish(t, levels)
+		r := publish(t, levels)
+		r.Device = device
+		return r
 	}
 	filter, err := topic.ParseFilter(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &policy.Request{Action: action, Filter: filter, Levels: levels, QoS: 1}
+	return &policy.Request{Action: action, Filter: filter, Levels: levels, QoS: 1, Device: device}
+}
+
+// What both roles of gateways may say and hear, for itself, for devices in and out
+// of reach, and for those that there are not: "x" may, "r" may once it is registered.
+const gatewayTable = `
+device          event command commands one-command monitoring
+itself          x     -       x        x           x
+near            x     -       x        x           x
+far             -     -       -        -           -
+disabled        -     -       -        -           -
+unknown         r     -       r        r           -
+everyone        .     .       x        x           x
+`
+
+// The devices of the table, as the registry knows them.
+var gatewayDevices = map[string]policy.Device{
+	"itself":   {Type: "router", ID: "g1", Registered: true, Status: "enabled"},
+	"near":     {Type: "sensor", ID: "near", Registered: true, Status: "enabled", Groups: []string{"attic", "hall"}},
+	"far":      {Type: "sensor", ID: "far", Registered: true, Status: "enabled", Groups: []string{"attic"}},
+	"disabled": {Type: "sensor", ID: "off", Registered: true, Status: "disabled", Groups: []string{"hall"}},
+	"unknown":  {Type: "sensor", ID: "new"},
+	"everyone": {Type: "+", ID: "+"},
+}
+
+var gatewayMessages = map[string]struct {
+	action policy.Action
+	rest   string
+}{
+	"event":       {policy.ActionPublish, "evt/status/fmt/json"},
+	"command":     {policy.ActionPublish, "cmd/reboot/fmt/json"},
+	"commands":    {policy.ActionSubscribe, "cmd/+/fmt/+"},
+	"one-command": {policy.ActionSubscribe, "cmd/reboot"},
+	"monitoring":  {policy.ActionSubscribe, "mon"},
+}
+
+// Every cell of gateways, restricted and not; what they are given, and where they
+// read of what is refused.
+func TestGatewaysMayDoWhatTheTableSays(t *testing.T) {
+	t.Parallel()
+	org, err := policy.ParseOrgID("acme01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, _ := opa.Load(context.Background(), rego.Bundle(), rego.Schemas())
+	if bundle == nil {
+		t.Fatal("the bundle does not load")
+	}
+	engine := opa.New(opa.Options{Timeout: 10 * time.Second})
+	defer engine.Close()
+	engine.Activate(bundle)
+	lines := strings.Split(strings.TrimSpace(gatewayTable), "\n")
+	columns := strings.Fields(lines[0])
+	for _, role := range []string{"", "PD_STANDARD_GW_DEVICE", "PD_PRIVILEGED_GW_DEVICE"} {
+		for _, restricted := range []bool{true, false} {
+			gateway := policy.Principal{Org: org, Kind: policy.KindGateway, Type: "router", ID: "g1", Registered: true, Restricted: restricted}
+			if role != "" {
+				gateway.Roles = []string{role}
+			}
+			if restricted {
+				gateway.Groups = []string{"hall"}
+			}
+			judge := engine.Judge(&policy.Facts{Principal: &gateway})
+			if judge.Decides(policy.ActionReceive) != restricted {
+				t.Errorf("deliveries to a gateway that is restricted, %t, are judged: %t", restricted, !restricted)
+			}
+			for _, line := range lines[1:] {
+				row := strings.Fields(line)
+				device := gatewayDevices[row[0]]
+				for i, cell := range row[1:] {
+					m := gatewayMessages[columns[i+1]]
+					if cell == "." {
+						continue
+					}
+					r := messageRequest(t, m.action, "iot-2/type/"+string(device.Type)+"/id/"+string(device.ID)+"/"+m.rest)
+					if r.Device != nil {
+						r.Device = &device
+					}
+					d := judge.Decide(context.Background(), r)
+					allow := cell == "x" || row[0] == "far" && !restricted && columns[i+1] != "command"
+					register := cell == "r" && role == "PD_PRIVILEGED_GW_DEVICE"
+					if d.Allow != allow || d.Register != register {
+						t.Errorf("%q, restricted %t, %s %s: %+v", role, restricted, row[0], columns[i+1], d)
+					}
+					if !d.Allow && (d.Notify.Topic.String() != "iot-2/type/router/id/g1/notify" || (d.OnDeny == policy.Drop) != (m.action == policy.ActionPublish)) {
+						t.Errorf("%q, restricted %t, %s %s: told in %+v, %v", role, restricted, row[0], columns[i+1], d.Notify, d.OnDeny)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Whoever cordon.receive.applies leaves out, the decision would allow whatever it is.
+func TestReceiveAllowsWhomItIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	org, err := policy.ParseOrgID("acme01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, _ := opa.Load(context.Background(), rego.Bundle(), rego.Schemas())
+	if bundle == nil {
+		t.Fatal("the bundle does not load")
+	}
+	engine := opa.New(opa.Options{Timeout: 10 * time.Second})
+	defer engine.Close()
+	engine.Activate(bundle)
+	left := 0
+	for _, kind := range []policy.PrincipalKind{policy.KindDevice, policy.KindGateway, policy.KindApplication, policy.KindUser} {
+		for _, groups := range [][]string{nil, {"hall"}, {"yard"}} {
+			for _, restricted := range []bool{true, false} {
+				p := policy.Principal{Org: org, Kind: kind, Type: "router", ID: "g1", App: "app1", Groups: groups, Restricted: restricted}
+				judge := engine.Judge(&policy.Facts{Principal: &p})
+				if judge.Decides(policy.ActionReceive) {
+					continue
+				}
+				left++
+				for _, device := range gatewayDevices {
+					r := messageRequest(t, policy.ActionPublish, "iot-2/type/x/id/y/evt/status/fmt/json")
+					r.Action, r.Device = policy.ActionReceive, &device
+					if d := judge.Decide(context.Background(), r); !d.Allow {
+						t.Errorf("%+v is not asked about, and would be denied %+v: %+v", p, device, d)
+					}
+				}
+				r := messageRequest(t, policy.ActionPublish, "iot-2/app/app1/mon")
+				r.Action = policy.ActionReceive
+				if d := judge.Decide(context.Background(), r); !d.Allow {
+					t.Errorf("%+v is not asked about, and would be denied what names no device: %+v", p, d)
+				}
+			}
+		}
+	}
+	if left != 12 {
+		t.Errorf("%d are not asked about; want the 12 that are not restricted", left)
+	}
 }

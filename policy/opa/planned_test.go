@@ -136,6 +136,7 @@ func drawQuestion(t *rapid.T) *policy.Request {
 		r.Method = few("method", "GET", "POST", "PUT", "DELETE")
 		r.Route = few("route", "/", "/device/types", "/authorization/apikeys/{key}", "/authorization/apikeys", "/unknown")
 		r.Target = map[string]string{"key": few("target", "a-acme01-0123456789", "b"), "roles": few("target roles", "", "PD_ADMIN_APP", "PD_OPERATOR_APP,PD_ADMIN_APP")}
+	case policy.ActionNone, policy.ActionConnect:
 	}
 	return r
 }

@@ -35,7 +35,7 @@ _policy_calls := [call |
 ]
 
 test_the_table_has_the_calls_there_are if {
-	count(_calls) == 72
+	count(_calls) == 127
 	count(_policy_calls) == 15
 	count(_device_calls) == 25
 	count(_key_edits) == 5
@@ -107,6 +107,43 @@ test_key_reads_its_own_properties if {
 	}
 }
 
+test_user_reads_their_own_properties_and_replaces_their_own_password if {
+	reader := {"org": "acme01", "kind": "user", "id": "ann", "verifier": "token", "roles": ["Reader"]}
+	own := [
+		["GET", "/authorization/users/{uid}"],
+		["GET", "/authorization/users/{uid}/roles"],
+		["POST", "/authorization/users/{uid}/password"],
+	]
+	every call in own {
+		target := {"uid": "ann", "roles": "Reader"}
+		admin.decision.allow with input as _call(reader, call[0], call[1], target)
+		not admin.decision.allow with input as _call(reader, call[0], call[1], {"uid": "admin", "roles": "Administrator"})
+		not admin.decision.allow with input as _call(object.union(reader, {"verifier": "oidc"}), call[0], call[1], target)
+		not admin.decision.allow with input as _call(object.union(reader, {"kind": "application"}), call[0], call[1], target)
+	}
+	every call in [["PUT", "/authorization/users/{uid}"], ["DELETE", "/authorization/users/{uid}"], ["PUT", "/authorization/users/{uid}/roles"]] {
+		not admin.decision.allow with input as _call(reader, call[0], call[1], {"uid": "ann", "roles": "Reader"})
+	}
+}
+
+test_nobody_touches_a_user_who_may_do_more if {
+	every call in [
+		["POST", "/authorization/users"],
+		["PUT", "/authorization/users/{uid}"],
+		["PUT", "/authorization/users/{uid}/roles"],
+		["DELETE", "/authorization/users/{uid}"],
+		["POST", "/authorization/users/{uid}/password"],
+	] {
+		admin.decision.allow with input as _call(_key(["PD_OPERATOR_APP"]), call[0], call[1], {"roles": "Reader"})
+		admin.decision == {
+			"allow": false,
+			"reason": "this caller cannot give everything",
+		} with input as _call(_key(["PD_OPERATOR_APP"]), call[0], call[1], {"roles": "Reader,Administrator"})
+		admin.decision.allow with input as _call(_administrator, call[0], call[1], {"roles": "Reader,Administrator"})
+		not admin.decision.allow with input as _call(_key(["PD_STANDARD_APP"]), call[0], call[1], {"roles": "Reader"})
+	}
+}
+
 test_unknown_call_is_refused if {
 	every call in [["PATCH", "/device/types"], ["GET", "/elsewhere"]] {
 		admin.decision == {
@@ -117,11 +154,113 @@ test_unknown_call_is_refused if {
 }
 
 test_devices_do_not_administer if {
-	every kind in ["device", "gateway"] {
+	admin.decision == {
+		"allow": false,
+		"reason": "only applications, gateways and users administer",
+	} with input as _call({"org": "acme01", "kind": "device", "roles": ["PD_ADMIN_APP"]}, "GET", "/", {})
+}
+
+test_gateway_administers_as_its_role_says if {
+	gateway := {"org": "acme01", "kind": "gateway", "type": "hub", "id": "g1", "roles": ["PD_PRIVILEGED_GW_DEVICE"], "restricted": false}
+	admin.decision == {"allow": true} with input as _call(gateway, "POST", "/device/types/{typeId}/devices", {"typeId": "sensor"})
+	not admin.decision.allow with input as _call(gateway, "GET", "/authorization/apikeys", {})
+	not admin.decision.allow with input as _call(object.union(gateway, {"roles": []}), "GET", "/device/types", {})
+}
+
+_held(kind, roles, groups) := {
+	"org": "acme01", "kind": kind, "roles": roles, "restricted": true, "groups": groups,
+	"api_key": "a-acme01-0123456789",
+}
+
+_one := "/device/types/{typeId}/devices/{deviceId}"
+
+_of_device(principal, method, route, groups) := {
+	"principal": principal, "method": method, "route": route, "target": {"typeId": "sensor", "deviceId": "d1"},
+	"device": {"type": "sensor", "id": "d1", "registered": true, "status": "enabled", "groups": groups},
+}
+
+_hidden := {"allow": false, "reason": "it is in no group of this caller, or not there", "on_deny": "hide"}
+
+test_whoever_is_held_to_groups_reaches_their_devices if {
+	every caller in [_held("application", ["PD_STANDARD_APP"], ["north", "south"]), _held("gateway", ["PD_PRIVILEGED_GW_DEVICE"], ["north", "south"])] {
+		admin.decision == {"allow": true, "groups": ["north", "south"]} with input as _of_device(caller, "PUT", _one, ["south", "x"])
+		admin.decision == _hidden with input as _of_device(caller, "PUT", _one, ["x"])
+		admin.decision == _hidden with input as _of_device(caller, "PUT", _one, [])
+		admin.decision == _hidden with input as _call(caller, "PUT", _one, {"typeId": "a b", "deviceId": "d1"})
+		admin.decision == _hidden with input as _call(caller, "GET", "/authorization/devices/{clientId}", {"clientId": "a:acme01:app"})
+	}
+}
+
+test_a_missing_permission_comes_first if {
+	reader := _held("application", ["PD_VISUALIZATION_APP"], ["north"])
+	every groups in [["north"], ["x"], []] {
 		admin.decision == {
 			"allow": false,
-			"reason": "only applications and users administer",
-		} with input as _call({"org": "acme01", "kind": kind, "roles": ["PD_ADMIN_APP"]}, "GET", "/", {})
+			"reason": "no role of this caller has the permission devices.edit",
+		} with input as _of_device(reader, "PUT", _one, groups)
+	}
+}
+
+test_whoever_is_held_to_groups_sees_those if {
+	caller := _held("application", ["PD_STANDARD_APP"], ["north"])
+	every route in ["/groups/{groupId}", "/bulk/devices/{groupId}", "/bulk/devices/{groupId}/ids"] {
+		admin.decision.allow with input as _call(caller, "GET", route, {"groupId": "north"})
+		admin.decision == _hidden with input as _call(caller, "GET", route, {"groupId": "south"})
+	}
+}
+
+# What is not in the list is not theirs, whatever their role.
+test_calls_about_the_organisation_are_not_for_whoever_is_held_to_groups if {
+	every caller in [_held("application", ["PD_ADMIN_APP"], ["north"]), _held("application", ["PD_OPERATOR_APP"], ["north"])] {
+		every call in [
+			["PUT", "/groups/{groupId}"],
+			["PUT", "/bulk/devices/{groupId}/add"],
+			["PUT", "/authorization/devices/{clientId}/roles"],
+			["PUT", "/accesscontrol"],
+			["POST", "/authorization/apikeys"],
+			["PUT", "/authorization/apikeys/{key}/roles"],
+			["DELETE", "/device/types/{typeId}"],
+			["GET", "/usage/data-traffic"],
+		] {
+			admin.decision == {
+				"allow": false,
+				"reason": "this call is not for callers who are held to groups",
+			} with input as _call(caller, call[0], call[1], {"groupId": "north"})
+		}
+	}
+}
+
+test_every_call_of_the_list_is_in_the_table if {
+	every route, methods in data.cordon.admin.within_groups {
+		every method in methods {
+			data.cordon.admin.permissions[route][method]
+		}
+	}
+}
+
+test_new_devices_need_a_group_to_go_into if {
+	every call in [["POST", "/device/types/{typeId}/devices"], ["POST", "/bulk/devices/add"]] {
+		admin.decision == {
+			"allow": false,
+			"reason": "this caller reaches no group that a new device could go into",
+		} with input as _call(_held("application", ["PD_STANDARD_APP"], []), call[0], call[1], {"typeId": "sensor"})
+		admin.decision.allow with input as _call(_held("application", ["PD_STANDARD_APP"], ["north"]), call[0], call[1], {"typeId": "sensor"})
+	}
+}
+
+test_a_restricted_key_reads_its_own_properties if {
+	caller := _held("application", [], [])
+	admin.decision == {"allow": true, "groups": []} with input as _call(caller, "GET", "/authorization/apikeys/{key}/roles", {"key": "a-acme01-0123456789"})
+	not admin.decision.allow with input as _call(caller, "GET", "/authorization/apikeys/{key}/roles", {"key": "a-acme01-9876543210"})
+}
+
+# Gateways get roles as keys do.
+test_nobody_gives_a_gateway_more_than_they_have if {
+	gives := object.union(_key(["custom"]), {"permissions": ["groups.edit", "devices.view", "types.view", "access.view", "mgmt.view", "events.publish", "commands.subscribe"]})
+	every route in ["/authorization/devices/{clientId}/roles", "/authorization/devices/{clientId}/withroles"] {
+		admin.decision.allow with input as _call(gives, "PUT", route, {"roles": "PD_STANDARD_GW_DEVICE"})
+		not admin.decision.allow with input as _call(gives, "PUT", route, {"roles": "PD_PRIVILEGED_GW_DEVICE"})
+		admin.decision.allow with input as _call({"kind": "user", "roles": ["Operator"]}, "PUT", route, {"roles": "PD_PRIVILEGED_GW_DEVICE"})
 	}
 }
 

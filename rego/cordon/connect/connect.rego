@@ -5,17 +5,47 @@ package cordon.connect
 # METADATA
 # title: Which verifiers are asked, in this order
 # description: >-
-#   A verifier that does not know a credential leaves it to the next. The
-#   username "use-plugin:NAME" chooses the plugin of that name and nobody else;
-#   where NAME cannot be a plugin's, nobody is asked, and that refuses.
-verifiers := [{"verifier": "token"}] if not _chooses_plugin
+#   A verifier that does not know a credential leaves it to the next. A client
+#   certificate without a username is all there is to check, and so is one where the
+#   organisation wants nothing else. Where it wants a token and a certificate, both are
+#   asked, and have to be of the same client. The username "use-plugin:NAME" chooses
+#   the plugin of that name in the place of a token, and nobody else; where NAME cannot
+#   be a plugin's, nobody is asked, and that refuses. Nothing here denies for what is
+#   missing: decision does, and says so to whom the rest was verified of.
+verifiers := [{"verifier": "certificate"}] if _certificate_alone
 
-else := [{"verifier": "plugin", "name": name}] if {
+else := [object.union(_secret, {"and": "certificate"})] if _certificate_beside
+
+else := [_secret] if _secret
+
+else := []
+
+_certificate_alone if {
+	input.client.tls.cert
+	input.client.username == ""
+}
+
+_certificate_alone if {
+	input.client.tls.cert
+	input.org.connection_level == "tls_certificate"
+}
+
+_certificate_beside if {
+	input.client.tls.cert
+	input.org.connection_level == "tls_token_and_certificate"
+}
+
+# Who checks a password.
+_secret := {"verifier": "token"} if {
+	not _chooses_plugin
+	not _shows_claim
+}
+
+_secret := {"verifier": "plugin", "name": name} if {
+	_chooses_plugin
 	name := trim_prefix(input.client.username, "use-plugin:")
 	regex.match(`^[A-Za-z0-9_.-]{1,36}$`, name)
 }
-
-else := []
 
 _chooses_plugin if startswith(input.client.username, "use-plugin:")
 
@@ -31,12 +61,20 @@ decision := {"allow": false, "reason": reason} if {
 	reason := min(data.cordon.connect.deny)
 }
 
+else := object.union({"allow": false}, _violation) if _connects
+
+else := _by_claim if input.principal.verifier == "claim"
+
 else := {
 	"allow": true,
-	# A device writes short topics, with or without a slash in front.
+	# A device writes short topics, with or without a slash in front. It manages
+	# itself on those of device management: it speaks on the first and hears on the
+	# second.
 	"mounts": [
 		{"client": "iot-2/", "org": prefix, "device": {"type": 2, "id": 4}},
 		{"client": "/iot-2/", "org": prefix, "device": {"type": 2, "id": 4}},
+		{"client": "iotdevice-1/", "org": concat("", ["iotdevice-1/", own]), "device": {"type": 2, "id": 4}},
+		{"client": "iotdm-1/", "org": concat("", ["iotdm-1/", own]), "device": {"type": 2, "id": 4}},
 	],
 	"roles": input.principal.roles,
 	"groups": input.principal.groups,
@@ -44,9 +82,9 @@ else := {
 } if {
 	input.principal.kind == "device"
 	input.principal.registered
-	_permitted_listener
 	_permitted_client_id
-	prefix := concat("", ["iot-2/type/", input.principal.type, "/id/", input.principal.id, "/"])
+	own := concat("", ["type/", input.principal.type, "/id/", input.principal.id, "/"])
+	prefix := concat("", ["iot-2/", own])
 }
 
 else := {
@@ -59,7 +97,6 @@ else := {
 } if {
 	input.principal.kind == "gateway"
 	input.principal.registered
-	_permitted_listener
 	_permitted_client_id
 }
 
@@ -72,7 +109,15 @@ else := object.union(_shared, {
 	"limits": object.get(data.cordon.connect.limits, "application", {}),
 }) if {
 	input.principal.kind == "application"
-	_permitted_listener
+	_permitted_client_id
+}
+
+# Its certificate says that there is such a device, and the organisation takes its
+# word.
+else := {"allow": false, "register": true, "reason": _refusal} if {
+	input.org.certificate_registration
+	_certified
+	_unregistered
 	_permitted_client_id
 }
 
@@ -90,13 +135,81 @@ _shared := {"share": concat("", ["A:", input.principal.app, ":instances"])} if {
 	["A", _, _, _] = split(input.client.id, ":")
 }
 
-_permitted_listener if input.client.listener == "mqtts"
+# What the connection violates of what the organisation demands. The first that applies
+# is the reason, and what is counted.
+_violation := {"violation": "address", "reason": "connections from this address are not allowed"} if {
+	_refused_address
+} else := {"violation": "connection_level", "reason": "this organisation requires TLS"} if {
+	_level != "tls_optional"
+	not _encrypted
+} else := {"violation": "connection_level", "reason": _missing} if {
+	not _sufficient
+}
 
-_permitted_listener if input.client.listener == "wss"
+_refused_address if {
+	input.org.address_list == "deny"
+	input.org.address_listed
+}
 
-_permitted_listener if input.client.listener == "https"
+_refused_address if {
+	input.org.address_list == "allow"
+	not input.org.address_listed
+}
 
-_permitted_listener if input.org.connection_level == "tls_optional"
+_encrypted if input.client.listener == "mqtts"
+
+_encrypted if input.client.listener == "wss"
+
+_encrypted if input.client.listener == "https"
+
+default _level := "tls"
+
+_level := input.org.connection_level
+
+# What each level wants beside TLS. Who chose none takes either.
+_sufficient if _level == "tls"
+
+_sufficient if _level == "tls_certificate_or_token"
+
+_sufficient if {
+	_level == "tls_token"
+	not _without_token
+}
+
+_sufficient if {
+	_level == "tls_optional"
+	not _without_token
+}
+
+_sufficient if {
+	_level == "tls_certificate"
+	_certified
+}
+
+_sufficient if {
+	_level == "tls_token_and_certificate"
+	not _without_token
+	_certified
+}
+
+_certified if input.principal.verifier == "certificate"
+
+_certified if input.principal.also == "certificate"
+
+# A plugin's token is one, too.
+_without_token if input.principal.verifier == "certificate"
+
+_without_token if input.principal.verifier == "anonymous"
+
+_missing := "this organisation requires a client certificate beside the token" if {
+	_level == "tls_token_and_certificate"
+	not _without_token
+} else := "this organisation requires a token beside the client certificate" if {
+	_level == "tls_token_and_certificate"
+	_certified
+} else := "this organisation requires a client certificate" if {
+	_level == "tls_certificate"
+} else := "this organisation requires a token"
 
 # A client ID that begins like one of the platform says who its client is, and
 # has to say the truth. Any other says nothing.
@@ -138,13 +251,15 @@ _names_somebody if {
 _refusal := "only devices, gateways and applications connect over MQTT" if {
 	not _connects
 } else := sprintf("this %s is not registered", [input.principal.kind]) if {
-	input.principal.kind in {"device", "gateway"}
-	not input.principal.registered
-} else := "this organisation requires TLS" if {
-	not _permitted_listener
+	_unregistered
 } else := sprintf("the client ID has to be %s", [_own_client_id]) if {
 	_own_client_id
 } else := "the client ID says that the client is somebody else"
+
+_unregistered if {
+	input.principal.kind in {"device", "gateway"}
+	not input.principal.registered
+}
 
 _connects if input.principal.kind in {"device", "gateway", "application"}
 

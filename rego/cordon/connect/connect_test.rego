@@ -38,6 +38,20 @@ test_the_token_verifier_is_asked if {
 	}
 }
 
+test_a_certificate_alone_asks_for_its_verifier if {
+	connect.verifiers == [{"verifier": "certificate"}] with input as _with_certificate("")
+	every username in ["use-token-auth", "a-acme01-0123456789", " "] {
+		connect.verifiers == [{"verifier": "token"}] with input as _with_certificate(username)
+	}
+	connect.verifiers == [{"verifier": "plugin", "name": "jwt"}] with input as _with_certificate("use-plugin:jwt")
+	connect.verifiers == [{"verifier": "token"}] with input as {"client": {"username": "", "tls": {"version": "1.3", "sni": ""}}}
+}
+
+_with_certificate(username) := {"client": {
+	"username": username,
+	"tls": {"cert": {"subject": "CN=d:sensor:d1", "san": [], "sha256": "00"}},
+}}
+
 test_a_username_chooses_one_plugin if {
 	every name in ["jwt", "static-token", "a", "A.b_c-9", "x12345678901234567890123456789012345"] {
 		connect.verifiers == [{"verifier": "plugin", "name": name}] with input as _username("use-plugin:", name)
@@ -63,6 +77,8 @@ test_device_gets_its_own_prefix_for_both_spellings if {
 		"mounts": [
 			{"client": "iot-2/", "org": "iot-2/type/sensor/id/d1/", "device": {"type": 2, "id": 4}},
 			{"client": "/iot-2/", "org": "iot-2/type/sensor/id/d1/", "device": {"type": 2, "id": 4}},
+			{"client": "iotdevice-1/", "org": "iotdevice-1/type/sensor/id/d1/", "device": {"type": 2, "id": 4}},
+			{"client": "iotdm-1/", "org": "iotdm-1/type/sensor/id/d1/", "device": {"type": 2, "id": 4}},
 		],
 		"roles": [],
 		"groups": ["hall"],
@@ -148,9 +164,11 @@ test_every_door_with_tls_will_do if {
 	}
 }
 
+_requires_tls := {"allow": false, "violation": "connection_level", "reason": "this organisation requires TLS"}
+
 test_plain_connection_needs_tls_optional if {
 	plain := object.union(_device, {"client": {"listener": "mqtt"}})
-	connect.decision == {"allow": false, "reason": "this organisation requires TLS"} with input as plain
+	connect.decision == _requires_tls with input as plain
 	optional := object.union(plain, {"org": {"connection_level": "tls_optional"}})
 	answer := connect.decision with input as optional
 	answer.allow
@@ -158,12 +176,12 @@ test_plain_connection_needs_tls_optional if {
 
 test_unknown_listener_counts_as_plain if {
 	unknown := object.union(_device, {"client": {"listener": "carrier pigeon"}})
-	connect.decision == {"allow": false, "reason": "this organisation requires TLS"} with input as unknown
+	connect.decision == _requires_tls with input as unknown
 }
 
 test_absent_listener_counts_as_plain if {
 	absent := object.union(object.remove(_device, ["client"]), {"client": {"id": ""}})
-	connect.decision == {"allow": false, "reason": "this organisation requires TLS"} with input as absent
+	connect.decision == _requires_tls with input as absent
 }
 
 test_plain_connection_is_refused_where_the_level_is_unknown if {
@@ -237,4 +255,160 @@ test_applications_of_class_A_share if {
 test_a_rule_that_denies_wins if {
 	connect.decision == {"allow": false, "reason": "closed"} with input as _device
 		with data.cordon.connect.deny as {"shut", "closed"}
+}
+
+# What each level takes: over TLS or not, by which proofs.
+_takes := {
+	"tls": {"tls": {"token", "certificate", "both"}, "plain": set()},
+	"tls_certificate_or_token": {"tls": {"token", "certificate", "both"}, "plain": set()},
+	"tls_optional": {"tls": {"token", "both"}, "plain": {"token", "both"}},
+	"tls_token": {"tls": {"token", "both"}, "plain": set()},
+	"tls_certificate": {"tls": {"certificate", "both"}, "plain": set()},
+	"tls_token_and_certificate": {"tls": {"both"}, "plain": set()},
+}
+
+_verified_by := {
+	"token": {"verifier": "token"},
+	"certificate": {"verifier": "certificate"},
+	"both": {"verifier": "token", "also": "certificate"},
+}
+
+_listeners := {"mqtts": "tls", "wss": "tls", "https": "tls", "mqtt": "plain"}
+
+_at(request, level, proof, listener) := object.union(request, {
+	"principal": _verified_by[proof],
+	"org": {"connection_level": level},
+	"client": {"listener": listener},
+})
+
+test_every_level_takes_what_it_takes if {
+	every level, takes in _takes {
+		every listener, transport in _listeners {
+			every proof, _ in _verified_by {
+				answer := connect.decision with input as _at(_device, level, proof, listener)
+				good := proof in takes[transport]
+				answer.allow == good
+			}
+		}
+	}
+}
+
+test_every_kind_of_client_has_a_level if {
+	every request in [_gateway, _application] {
+		connect.decision.allow with input as _at(request, "tls_token", "token", "mqtts")
+		not connect.decision.allow with input as _at(request, "tls_token", "certificate", "mqtts")
+	}
+}
+
+test_every_other_answer_is_a_violation if {
+	every level, takes in _takes {
+		every listener, transport in _listeners {
+			every proof in object.keys(_verified_by) - takes[transport] {
+				answer := connect.decision with input as _at(_device, level, proof, listener)
+				answer.violation == "connection_level"
+				startswith(answer.reason, "this organisation requires ")
+			}
+		}
+	}
+}
+
+test_a_level_that_nobody_knows_takes_nothing if {
+	every proof, _ in _verified_by {
+		answer := connect.decision with input as _at(_device, "tls_something", proof, "mqtts")
+		not answer.allow
+	}
+}
+
+test_the_reason_says_what_is_missing if {
+	reasons := [
+		["tls_token", "certificate", "this organisation requires a token"],
+		["tls_optional", "certificate", "this organisation requires a token"],
+		["tls_certificate", "token", "this organisation requires a client certificate"],
+		["tls_token_and_certificate", "token", "this organisation requires a client certificate beside the token"],
+		["tls_token_and_certificate", "certificate", "this organisation requires a token beside the client certificate"],
+	]
+	every row in reasons {
+		answer := connect.decision with input as _at(_device, row[0], row[1], "mqtts")
+		answer == {"allow": false, "violation": "connection_level", "reason": row[2]}
+	}
+}
+
+test_the_token_of_a_plugin_is_one if {
+	of_plugin := object.union(_at(_device, "tls_token", "token", "mqtts"), {"principal": {"verifier": "jwt"}})
+	connect.decision.allow with input as of_plugin
+	not connect.decision.allow with input as object.union(of_plugin, {"principal": {"verifier": "anonymous"}})
+}
+
+_asked(level, username) := object.union(_with_certificate(username), {"org": {"id": "acme01", "connection_level": level}})
+
+test_who_is_asked_at_each_level if {
+	every level in object.keys(_takes) {
+		connect.verifiers == [{"verifier": "certificate"}] with input as _asked(level, "")
+		connect.verifiers == [{"verifier": "token"}] with input as {
+			"client": {"username": "use-token-auth", "tls": {"version": "1.3", "sni": ""}},
+			"org": {"id": "acme01", "connection_level": level},
+		}
+	}
+	every level in ["tls", "tls_optional", "tls_token", "tls_certificate_or_token"] {
+		connect.verifiers == [{"verifier": "token"}] with input as _asked(level, "use-token-auth")
+	}
+	connect.verifiers == [{"verifier": "certificate"}] with input as _asked("tls_certificate", "use-token-auth")
+	connect.verifiers == [{"verifier": "certificate"}] with input as _asked("tls_certificate", "use-plugin:jwt")
+}
+
+test_both_are_asked_together if {
+	level := "tls_token_and_certificate"
+	connect.verifiers == [{"verifier": "token", "and": "certificate"}] with input as _asked(level, "use-token-auth")
+	connect.verifiers == [{"verifier": "plugin", "name": "jwt", "and": "certificate"}] with input as _asked(level, "use-plugin:jwt")
+	connect.verifiers == [] with input as _asked(level, "use-plugin:a b")
+}
+
+_from(list, listed) := object.union(_device, {"org": {"address_list": list, "address_listed": listed}})
+
+test_an_address_is_allowed_or_not if {
+	connect.decision.allow with input as _from("allow", true)
+	connect.decision.allow with input as _from("deny", false)
+	every request in [_from("allow", false), _from("deny", true)] {
+		connect.decision == {
+			"allow": false, "violation": "address",
+			"reason": "connections from this address are not allowed",
+		} with input as request
+	}
+}
+
+test_an_address_comes_before_a_level if {
+	answer := connect.decision with input as _at(_from("deny", true), "tls_certificate", "token", "mqtt")
+	answer.violation == "address"
+}
+
+_unknown := object.union(_device, {
+	"principal": {"registered": false, "verifier": "certificate"},
+	"org": {"certificate_registration": true},
+})
+
+test_a_certificate_registers if {
+	connect.decision == {"allow": false, "register": true, "reason": "this device is not registered"} with input as _unknown
+	gateway := object.union(_gateway, {
+		"principal": {"registered": false, "verifier": "certificate"},
+		"org": {"certificate_registration": true},
+	})
+	connect.decision.register with input as gateway
+}
+
+test_nothing_else_registers if {
+	others := [
+		object.union(_unknown, {"principal": {"verifier": "jwt"}}),
+		object.union(_unknown, {"principal": {"verifier": "token"}}),
+		object.union(_unknown, {"org": {"certificate_registration": false}}),
+		object.union(_unknown, {"org": {"connection_level": "tls_token"}}),
+		object.union(_unknown, {"org": {"address_list": "deny", "address_listed": true}}),
+		object.union(_unknown, {"client": {"listener": "mqtt"}}),
+		_with_id(_unknown, "d:acme01:sensor:d2"),
+	]
+	every request in others {
+		answer := connect.decision with input as request
+		not answer.allow
+		not answer.register
+	}
+	not connect.decision.register with input as _unknown with data.cordon.connect.deny as {"closed"}
 }

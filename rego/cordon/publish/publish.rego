@@ -6,6 +6,7 @@
 #   id and the kind of message, so one answer covers all names and formats.
 package cordon.publish
 
+import data.cordon.reach
 import data.cordon.roles
 
 # METADATA
@@ -13,7 +14,7 @@ import data.cordon.roles
 # description: >-
 #   Rules called deny, in files beside this one, take away and give nothing. They
 #   may tell one name from another, so where there are any, covers is left out.
-decision := {"allow": false, "reason": reason} if {
+decision := object.union({"allow": false, "reason": reason}, _manner(180)) if {
 	reason := min(data.cordon.publish.deny)
 }
 
@@ -24,33 +25,78 @@ else := {"allow": true, "retain": "strip", "covers": [filter]} if {
 
 else := {"allow": true, "retain": "strip"} if _allowed
 
-else := {"allow": false, "reason": _reason}
+else := object.union_n([{"allow": false, "reason": _reason}, _manner(_code), _unknown])
+
+# A gateway has more to say than the one message: that is dropped, and a message of
+# the broker's says why. A will is refused with its connect, and over HTTP the
+# answer says it.
+_manner(_) := {} if not _goes_on
+
+_manner(code) := {"on_deny": "drop", "notify": reach.notice(code)} if _goes_on
+
+_goes_on if {
+	input.principal.kind == "gateway"
+	not input.will
+	not input.client.listener == "https"
+}
+
+default _code := 276
+
+_code := 180 if _out_of_reach
+
+# What a gateway may register, it may speak for once that is done.
+default _unknown := {}
+
+_unknown := {"register": true} if {
+	_out_of_reach
+	not input.will
+	not input.device.registered
+	roles.registers
+}
+
+# All is well but the device that a gateway speaks for.
+_out_of_reach if {
+	input.principal.kind == "gateway"
+	_message in roles.publishes
+	input.on_behalf_of
+	not reach.serves
+}
 
 # A topic that may be published to is one of the same device and the same kind of
 # message: this is their filter. A "+" of covers stands for no empty level.
 
-# A device and a gateway publish their own events.
+# A device publishes its own events.
 _allowed := concat("/", ["iot-2/type", input.principal.type, "id", input.principal.id, "evt/+/fmt/+"]) if {
 	input.principal.kind == "device"
 	_own_event
 }
 
-_allowed := concat("/", ["iot-2/type", input.principal.type, "id", input.principal.id, "evt/+/fmt/+"]) if {
-	input.principal.kind == "gateway"
-	_own_event
-}
-
-# An application publishes for any device what its roles say.
+# Applications and gateways publish what their roles say, for devices too.
 _allowed := concat("/", ["iot-2/type", input.levels[2], "id", input.levels[4], _message, "+/fmt/+"]) if {
-	input.principal.kind == "application"
+	_speaks
 	_message in roles.publishes
 	count(input.levels) == 9
 }
 
 _allowed := concat("/", ["iot-2/type", input.levels[2], "id", input.levels[4], "cmd/+"]) if {
-	input.principal.kind == "application"
+	_speaks
 	_message in roles.publishes
 	count(input.levels) == 7
+}
+
+_speaks if {
+	input.principal.kind == "application"
+	reach.within
+}
+
+_speaks if {
+	input.principal.kind == "gateway"
+	reach.itself
+}
+
+_speaks if {
+	input.principal.kind == "gateway"
+	reach.serves
 }
 
 _own_event if {
@@ -79,18 +125,44 @@ default _reason := "this principal does not publish"
 
 _reason := "a device publishes iot-2/evt/{event}/fmt/{format}" if input.principal.kind == "device"
 
-_reason := "a gateway publishes iot-2/type/{its type}/id/{its id}/evt/{event}/fmt/{format}" if {
+_reason := "a gateway publishes iot-2/type/{type}/id/{id}/evt/{event}/fmt/{format}" if {
 	input.principal.kind == "gateway"
+	not _message
 }
 
-_reason := "no role of this application publishes events" if {
-	input.principal.kind == "application"
-	_message == "evt"
+_reason := sprintf("no role of this gateway publishes %s", [_kinds[_message]]) if {
+	input.principal.kind == "gateway"
+	not _message in roles.publishes
 }
 
-_reason := "no role of this application publishes commands" if {
+# Whether there is a device that it does not reach, it does not learn.
+_reason := "this gateway reaches no such device" if {
+	input.principal.kind == "gateway"
+	_message in roles.publishes
+	not _disabled
+}
+
+_reason := "this device is disabled" if {
+	input.principal.kind == "gateway"
+	_message in roles.publishes
+	_disabled
+}
+
+_disabled if {
+	reach.within
+	input.device.status == "disabled"
+}
+
+_kinds := {"evt": "events", "cmd": "commands"}
+
+_reason := sprintf("no role of this application publishes %s", [_kinds[_message]]) if {
 	input.principal.kind == "application"
-	_message == "cmd"
+	not _message in roles.publishes
+}
+
+_reason := "this application reaches no such device" if {
+	input.principal.kind == "application"
+	_message in roles.publishes
 }
 
 _reason := "an application publishes iot-2/type/{type}/id/{id}/evt/{event}/fmt/{format}, …/cmd/{command}/fmt/{format} or …/cmd/{command}" if {

@@ -33,6 +33,28 @@ subscribes contains kind if {
 	word in input.principal.permissions
 }
 
+# A gateway without roles is older than roles of gateways: it is a standard one.
+publishes contains kind if {
+	_roleless
+	some kind in data.cordon.roles.messages.PD_STANDARD_GW_DEVICE.publish
+}
+
+subscribes contains kind if {
+	_roleless
+	some kind in data.cordon.roles.messages.PD_STANDARD_GW_DEVICE.subscribe
+}
+
+_roleless if {
+	input.principal.kind == "gateway"
+	count(input.principal.roles) == 0
+}
+
+# METADATA
+# title: The principal registers devices by speaking or listening for them
+registers if "devices.edit" in permissions
+
+registers if "everything" in permissions
+
 # METADATA
 # title: Permissions for REST and console calls
 # description: '"everything" stands for all there are, later ones included.'

@@ -47,3 +47,18 @@ test_every_kind_of_message_has_a_word if {
 		}
 	}
 }
+
+test_gateway_without_roles_is_a_standard_one if {
+	gateway := {"kind": "gateway", "type": "router", "id": "g1", "roles": []}
+	roles.publishes == {"evt"} with input.principal as gateway
+	roles.subscribes == {"cmd"} with input.principal as gateway
+	not roles.registers with input.principal as gateway
+	roles.publishes == set() with input.principal as {"kind": "application", "roles": []}
+}
+
+test_who_changes_devices_registers_them if {
+	roles.registers with input.principal as {"kind": "gateway", "roles": ["PD_PRIVILEGED_GW_DEVICE"]}
+	roles.registers with input.principal as {"kind": "gateway", "roles": ["fleet"], "permissions": ["devices.edit"]}
+	not roles.registers with input.principal as {"kind": "gateway", "roles": ["PD_STANDARD_GW_DEVICE"]}
+	roles.registers with input.principal as {"kind": "application", "roles": ["PD_ADMIN_APP"]}
+}

@@ -58,13 +58,130 @@ test_device_subscribes_to_nothing_else if {
 	)
 }
 
-test_gateway_subscribes_to_its_own_commands if {
-	_allowed(_gateway, ["iot-2/type/router/id/g1/cmd/+/fmt/+", "iot-2/type/router/id/g1/cmd/+"])
-	_refused(
-		_gateway,
-		["iot-2/type/sensor/id/d1/cmd/+/fmt/+", "iot-2/type/router/id/g1/evt/+/fmt/+"],
-		"a gateway subscribes to iot-2/type/{its type}/id/{its id}/cmd/",
-	)
+# Gateways as in cordon.publish: g1 reaches the devices of group "hall".
+_restricted := object.union(_gateway, {"roles": ["PD_PRIVILEGED_GW_DEVICE"], "restricted": true, "groups": ["hall", "yard"]})
+
+_standard := object.union(_restricted, {"roles": ["PD_STANDARD_GW_DEVICE"]})
+
+_emptied := object.union(_restricted, {"groups": []})
+
+_old := object.union(_gateway, {"restricted": false, "groups": []})
+
+_near := {"type": "sensor", "id": "d1", "registered": true, "status": "enabled", "groups": ["attic", "hall"]}
+
+_far := object.union(_near, {"groups": ["attic"]})
+
+_off := object.union(_near, {"status": "disabled"})
+
+_none := {"type": "sensor", "id": "d1", "registered": false, "groups": []}
+
+_about(principal, device, filter) := object.union(_to(principal, filter), {
+	"device": device,
+	"on_behalf_of": {"type": device.type, "id": device.id},
+})
+
+_notice(code) := {"topic": "iot-2/type/router/id/g1/notify", "code": code}
+
+_unheard := {"allow": false, "reason": "this gateway reaches no such device", "notify": _notice(180)}
+
+_of_sensor := ["iot-2/type/sensor/id/d1/cmd/+/fmt/+", "iot-2/type/sensor/id/d1/cmd/reboot", "iot-2/type/sensor/id/d1/mon"]
+
+_of_all := ["iot-2/type/+/id/+/cmd/+/fmt/+", "iot-2/type/sensor/id/+/cmd/+", "iot-2/type/+/id/d1/cmd/reboot", "iot-2/type/+/id/+/mon"]
+
+test_gateway_subscribes_to_what_is_its_own if {
+	every gateway in [_gateway, _old, _restricted, _standard, _emptied] {
+		_allowed(gateway, [
+			"iot-2/type/router/id/g1/cmd/+/fmt/+",
+			"iot-2/type/router/id/g1/cmd/+",
+			"iot-2/type/router/id/g1/mon",
+			"iot-2/type/router/id/g1/notify",
+		])
+	}
+}
+
+test_gateway_subscribes_for_devices_it_reaches if {
+	every filter in _of_sensor {
+		every case in [[_restricted, _near], [_standard, _near], [_old, _near], [_old, _far]] {
+			subscribe.decision == {"allow": true, "qos": 2} with input as _about(case[0], case[1], filter)
+		}
+		every case in [[_restricted, _far], [_standard, _far], [_emptied, _near], [_standard, _none], [_old, _none], [_old, _off]] {
+			subscribe.decision == _unheard with input as _about(case[0], case[1], filter)
+		}
+	}
+}
+
+# What of these a restricted one is given, cordon.receive says.
+test_gateway_subscribes_for_all_devices_at_once if {
+	every gateway in [_gateway, _old, _restricted, _standard, _emptied] {
+		_allowed(gateway, _of_all)
+	}
+}
+
+test_privileged_gateway_registers_what_is_unknown if {
+	every filter in ["iot-2/type/sensor/id/d1/cmd/+/fmt/+", "iot-2/type/sensor/id/d1/cmd/reboot"] {
+		subscribe.decision == object.union(_unheard, {"register": true}) with input as _about(_restricted, _none, filter)
+	}
+	every case in [[_restricted, _none, "mon"], [_restricted, _far, "cmd/+"], [_standard, _none, "cmd/+"], [_old, _none, "cmd/+"]] {
+		answer := subscribe.decision with input as _about(case[0], case[1], concat("/", ["iot-2/type/sensor/id/d1", case[2]]))
+		not answer.allow
+		not answer.register
+	}
+}
+
+test_gateway_subscribes_to_nothing_else if {
+	every filter in [
+		"iot-2/type/sensor/id/d1/evt/+/fmt/+",
+		"iot-2/type/router/id/g1/evt/+/fmt/+",
+		"iot-2/type/+/id/+/evt/+/fmt/+",
+		"iot-2/type/+/id/+/notify",
+		"iot-2/type/router/id/+/notify",
+		"iot-2/type/sensor/id/d1/notify",
+		"iot-2/type/sensor/id/d1/cmd/#",
+		"iot-2/type/sensor/id/d1/+/+",
+		"iot-2/type/sensor/id//cmd/+",
+		"iot-2/app/+/mon",
+		"iot-2/+/+/+/+/cmd/+/fmt/+",
+		"+/type/+/id/+/cmd/+/fmt/+",
+		"#",
+	] {
+		every gateway in [_old, _restricted] {
+			answer := subscribe.decision with input as _about(gateway, _near, filter)
+			not answer.allow
+			answer.notify == _notice(276)
+			startswith(answer.reason, "a gateway subscribes to")
+		}
+	}
+}
+
+# A filter whose type or id is none names no device.
+test_what_names_no_device_is_refused if {
+	answer := subscribe.decision with input as _to(_old, "iot-2/type/sensor/id/d 1/cmd/+")
+	not answer.allow
+}
+
+# A call has an answer of its own.
+test_gateway_over_http_is_refused if {
+	subscribe.decision == {"allow": false, "reason": "this gateway reaches no such device"}
+		with input as object.union(_about(_restricted, _far, "iot-2/type/sensor/id/d1/cmd/+"), {"client": {"listener": "https"}})
+}
+
+test_restricted_application_subscribes_for_devices_it_reaches if {
+	application := object.union(_application(["PD_STANDARD_APP"]), {"restricted": true, "groups": ["hall"]})
+	every filter in array.concat(_of_sensor, _events) {
+		subscribe.decision.allow with input as _about(application, _near, filter)
+	}
+	every filter in _of_sensor {
+		subscribe.decision == {"allow": false, "reason": "this application reaches no such device"}
+			with input as _about(application, _far, filter)
+	}
+	subscribe.decision == {"allow": false, "reason": "this application reaches no such device"}
+		with input as _to(application, "iot-2/app/+/mon")
+}
+
+test_what_denies_a_gateway_is_told_in_its_way if {
+	subscribe.decision == {"allow": false, "reason": "closed", "notify": _notice(180)}
+		with input as _about(_old, _near, "iot-2/type/sensor/id/d1/cmd/+")
+		with data.cordon.subscribe.deny as {"closed"}
 }
 
 _events := [

@@ -12,7 +12,7 @@ deny contains "gateways and applications connect over TLS" if {
 
 deny contains "this gateway presents a client certificate" if {
 	input.principal.kind == "gateway"
-	"certified" in input.principal.groups
+	"certified" in input.principal.member_of
 	not input.client.tls.cert
 }
 

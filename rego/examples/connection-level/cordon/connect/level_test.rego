@@ -5,7 +5,7 @@ import data.cordon.connect
 _connect(kind, groups, client) := {
 	"principal": {
 		"org": "acme01", "kind": kind, "type": "router", "id": "g1", "app": "app1",
-		"roles": [], "groups": groups, "registered": true,
+		"roles": [], "groups": [], "member_of": groups, "registered": true,
 	},
 	"org": {"id": "acme01", "connection_level": "tls_optional"},
 	"client": object.union({"id": "x"}, client),

@@ -4,7 +4,7 @@ package cordon.publish
 # METADATA
 # title: Why a publish is refused, whatever would allow it
 deny contains "this device is in quarantine: it publishes the event diagnostics alone" if {
-	"quarantine" in input.principal.groups
+	"quarantine" in input.principal.member_of
 	not _diagnostics
 }
 

@@ -3,7 +3,7 @@ package cordon.publish_quarantine_test
 import data.cordon.publish
 
 _event(name, groups) := {
-	"principal": {"org": "acme01", "kind": "device", "type": "sensor", "id": "d1", "roles": [], "groups": groups},
+	"principal": {"org": "acme01", "kind": "device", "type": "sensor", "id": "d1", "roles": [], "groups": [], "member_of": groups},
 	"levels": ["iot-2", "type", "sensor", "id", "d1", "evt", name, "fmt", "json"],
 	"device": {"type": "sensor", "id": "d1", "registered": true, "status": "enabled", "groups": groups},
 }

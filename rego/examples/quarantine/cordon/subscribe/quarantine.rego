@@ -4,7 +4,7 @@ package cordon.subscribe
 # METADATA
 # title: Why a subscribe is refused, whatever would allow it
 deny contains "this device is in quarantine: it subscribes to the command reset alone" if {
-	"quarantine" in input.principal.groups
+	"quarantine" in input.principal.member_of
 	not _reset
 }
 

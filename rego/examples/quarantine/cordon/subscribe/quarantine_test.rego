@@ -3,7 +3,7 @@ package cordon.subscribe_quarantine_test
 import data.cordon.subscribe
 
 _commands(name, groups) := {
-	"principal": {"org": "acme01", "kind": "device", "type": "sensor", "id": "d1", "roles": [], "groups": groups},
+	"principal": {"org": "acme01", "kind": "device", "type": "sensor", "id": "d1", "roles": [], "groups": [], "member_of": groups},
 	"levels": ["iot-2", "type", "sensor", "id", "d1", "cmd", name, "fmt", "+"],
 }
 

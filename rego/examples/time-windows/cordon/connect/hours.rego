@@ -7,7 +7,7 @@ package cordon.connect
 #   The answer reads the clock, so every connect is judged again each minute, and
 #   who is still there at ten is sent away.
 deny contains "the day shift connects on working days from 06:00 to 22:00 UTC" if {
-	"day-shift" in input.principal.groups
+	"day-shift" in input.principal.member_of
 	not _working_hours
 }
 

@@ -4,7 +4,7 @@ import data.cordon.connect
 
 _reasons := {"the day shift connects on working days from 06:00 to 22:00 UTC"}
 
-_of(groups) := {"principal": {"kind": "device", "groups": groups}}
+_of(groups) := {"principal": {"kind": "device", "member_of": groups}}
 
 _denied(groups, moment) := reasons if {
 	reasons := connect.deny with input as _of(groups)
