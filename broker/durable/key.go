@@ -55,6 +55,11 @@ func (s Space) Message(id uint64) store.Key {
 	return s.scope.Key(store.KindMessage, store.Uint64(id))
 }
 
+// Arrival is the key of a message that a part of the server has not dealt with.
+func (s Space) Arrival(slot uint16) store.Key {
+	return s.scope.Key(store.KindArrival, short(slot))
+}
+
 // Retained is the key of what is retained under a topic.
 func (s Space) Retained(name topic.RoutedName) store.Key {
 	return s.scope.Key(store.KindRetained, name.String())

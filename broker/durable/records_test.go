@@ -152,6 +152,7 @@ func sampleSession(t testing.TB) *durable.Session {
 		Principal: policy.Principal{
 			Org: must(policy.ParseOrgID("acme01"))(t), Incarnation: 3, Kind: policy.KindDevice, Type: "sensor", ID: "d1",
 			Verifier: "token", Registered: true, Claims: map[string]any{"a": "b"},
+			And: &policy.Proof{Verifier: "certificate", Credential: policy.CredentialID{ID: "certificate/a", Version: 2}, ExpiresAt: time.Date(2027, 11, 1, 0, 0, 0, 0, time.UTC)},
 		},
 		Client:  policy.Client{ID: "c", Protocol: "5", Listener: "mqtts", Address: netip.MustParseAddr("127.0.0.1")},
 		Mounts:  []topic.Mount{{Client: "iot-2/", Org: "iot-2/type/sensor/id/d1/", Device: &topic.DeviceLevels{Type: 2, ID: 4}}},

@@ -6,13 +6,20 @@ import (
 
 	"github.com/cordon-mq/cordon/broker"
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/plugins/certificate"
 	"github.com/cordon-mq/cordon/policy"
 )
 
 // Registry is the registry as the broker asks it: a broker.Registry.
 type Registry struct{ *registry.Registry }
 
-var _ broker.Registry = Registry{}
+var (
+	_ broker.Registry    = Registry{}
+	_ broker.Registrar   = Registry{}
+	_ broker.Enroller    = Registry{}
+	_ broker.Connections = Registry{}
+	_ broker.Provider    = Registry{}
+)
 
 // SessionQuotas picks what the broker enforces.
 func (r Registry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Quotas, error) {
@@ -25,6 +32,30 @@ func (r Registry) SessionQuotas(ctx context.Context, org policy.OrgID) (broker.Q
 		Subscriptions: o.Quotas.Subscriptions, RetainedBytes: o.Quotas.RetainedBytes,
 		PublishRate: o.Quotas.PublishRate, StoredBytes: o.Quotas.StoredBytes, EvaluationsRate: o.Quotas.EvaluationsRate,
 	}, nil
+}
+
+// Attach registers a device behind a gateway.
+func (r Registry) Attach(ctx context.Context, gateway *policy.Principal, typ, id policy.ID) error {
+	_, err := r.RegisterBehind(ctx, gateway.Org, registry.DeviceName{Type: gateway.Type, ID: gateway.ID}, registry.DeviceName{Type: typ, ID: id})
+	return err
+}
+
+// Enrol registers the device or gateway that a certificate or a claim stands for.
+func (r Registry) Enrol(ctx context.Context, p *policy.Principal) error {
+	if p.Verifier == registry.ClaimVerifierName {
+		_, err := r.SpendClaim(ctx, p)
+		return err
+	}
+	_, err := r.RegisterCertified(ctx, p)
+	return err
+}
+
+// Handover is a token of its own for a device that was verified by a claim.
+func (r Registry) Handover(p *policy.Principal) (broker.Handover, bool) {
+	if p.Verifier != registry.ClaimVerifierName || !p.Registered {
+		return broker.Handover{}, false
+	}
+	return provisioning(r.Registry, p)
 }
 
 // Change says what a committed change means for live sessions.
@@ -50,7 +81,27 @@ func Change(ch registry.Change) broker.Change {
 	case registry.RoleChanged:
 		out.Effect = broker.Rejudge
 		out.Match = func(p *policy.Principal) bool {
-			return p.Verifier == registry.VerifierName && slices.Contains(p.Roles, ch.Role)
+			return (p.Verifier == registry.VerifierName || p.Kind == policy.KindGateway) && slices.Contains(p.Roles, ch.Role)
+		}
+	case registry.GroupChanged:
+		out.Effect = broker.Rejudge
+		out.Match = func(p *policy.Principal) bool {
+			return slices.Contains(p.Groups, ch.Group) || slices.Contains(p.MemberOf, ch.Group)
+		}
+	case registry.AuthorityCreated, registry.ServerCertificateChanged:
+		// Nobody has a certificate of the one, and the other is for handshakes to come.
+		out.Match = func(*policy.Principal) bool { return false }
+	case registry.AuthorityDeleted:
+		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
+		out.Match = byCertificate(func(p certificate.Proof) bool { return p.Authority == ch.Authority })
+	case registry.CertificatesRevoked:
+		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
+		out.Match = byCertificate(func(p certificate.Proof) bool { return p.On(ch.Revoked) })
+	case registry.ClaimDeleted:
+		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
+		out.Match = func(p *policy.Principal) bool {
+			id, ok := registry.ClaimOf(p.Credential)
+			return p.Verifier == registry.ClaimVerifierName && ok && id == ch.Claim
 		}
 	case registry.CredentialReplaced:
 		out.Effect, out.Cause = broker.Disconnect, policy.CauseRevoked
@@ -60,9 +111,15 @@ func Change(ch registry.Change) broker.Change {
 }
 
 // Changes says what the changes of one commit mean. Those of many devices become one,
-// so that the sessions of an organisation are looked through once, and not once for each.
+// so that the sessions of an organisation are looked through once, and not once for
+// each; and so do those of many groups.
 func Changes(list []registry.Change) (all []broker.Change) {
 	for len(list) > 0 {
+		if n := groupsIn(list); n > 1 {
+			all = append(all, groupsTogether(list[:n]))
+			list = list[n:]
+			continue
+		}
 		n := 1
 		for n < len(list) && alike(&list[0], &list[n]) {
 			n++
@@ -75,6 +132,30 @@ func Changes(list []registry.Change) (all []broker.Change) {
 		list = list[n:]
 	}
 	return all
+}
+
+// groupsIn is how many changes of groups of one organisation list begins with.
+func groupsIn(list []registry.Change) int {
+	n := slices.IndexFunc(list, func(ch registry.Change) bool {
+		return ch.Kind != registry.GroupChanged || ch.Org != list[0].Org || ch.Incarnation != list[0].Incarnation
+	})
+	if n < 0 {
+		return len(list)
+	}
+	return n
+}
+
+func groupsTogether(list []registry.Change) broker.Change {
+	changed := make(map[string]bool, len(list))
+	for _, ch := range list {
+		changed[ch.Group] = true
+	}
+	out := Change(list[0])
+	out.Match = func(p *policy.Principal) bool {
+		is := func(group string) bool { return changed[group] }
+		return slices.ContainsFunc(p.Groups, is) || slices.ContainsFunc(p.MemberOf, is)
+	}
+	return out
 }
 
 // alike reports whether a and b are about devices of one organisation and mean the
@@ -120,5 +201,20 @@ func subjectOf(ch registry.Change) func(*policy.Principal) bool {
 		}
 	default:
 		return nil
+	}
+}
+
+// byCertificate selects principals by the certificate that they were verified by.
+func byCertificate(match func(certificate.Proof) bool) func(*policy.Principal) bool {
+	return func(p *policy.Principal) bool {
+		credential := p.Credential.ID
+		switch {
+		case p.And != nil && p.And.Verifier == certificate.Name:
+			credential = p.And.Credential.ID
+		case p.Verifier != certificate.Name:
+			return false
+		}
+		proof, ok := certificate.ParseProof(credential)
+		return !ok || match(proof)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cordon-mq/cordon/broker"
 	"github.com/cordon-mq/cordon/broker/feed"
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/plugins/certificate"
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -23,10 +24,16 @@ func TestChange(t *testing.T) {
 	who := map[string]policy.Principal{
 		"d1":         {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d1", Verifier: registry.VerifierName, Credential: credential},
 		"d1, plugin": {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d1", Verifier: "door"},
-		"g1":         {Org: org, Kind: policy.KindGateway, Type: "sensor", ID: "d1", Verifier: registry.VerifierName},
+		"g1":         {Org: org, Kind: policy.KindGateway, Type: "sensor", ID: "d1", Verifier: registry.VerifierName, Groups: []string{"south", "north"}},
 		"app":        {Org: org, Kind: policy.KindApplication, App: "x", APIKey: "a-acme01-0123456789", Verifier: registry.VerifierName, Roles: []string{"PD_STANDARD_APP", "fleet"}},
 		"app, plug":  {Org: org, Kind: policy.KindApplication, App: "x", Verifier: "door", Roles: []string{"fleet"}},
 		"u":          {Org: org, Kind: policy.KindUser, ID: "u", Verifier: registry.VerifierName},
+		"d2, cert":   {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d2", Verifier: certificate.Name, Credential: policy.CredentialID{ID: "certificate/ca/leaf/iss:2a,top:1", Version: 3}},
+		"d3, cert":   {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d3", Verifier: certificate.Name, Credential: policy.CredentialID{ID: "certificate/cb/leaf/iss:2b", Version: 3}},
+		"d4, claim":  {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d4", Verifier: registry.ClaimVerifierName, Credential: policy.CredentialID{ID: "claim/k3f9a0b2c1/sensor/d4", Version: 4}},
+		"d5, claim":  {Org: org, Kind: policy.KindDevice, Type: "sensor", ID: "d5", Verifier: registry.ClaimVerifierName, Credential: policy.CredentialID{ID: "claim/zzzzzzzzzz/sensor/d5", Version: 4}},
+		"claimer":    {Org: org, Kind: policy.KindUser, ID: "q", Verifier: "door", Credential: policy.CredentialID{ID: "claim/k3f9a0b2c1/sensor/d4"}},
+		"poser":      {Org: org, Kind: policy.KindUser, ID: "p", Verifier: "door", Credential: policy.CredentialID{ID: "certificate/ca/leaf/iss:2a"}},
 		"u, plugin":  {Org: org, Kind: policy.KindUser, ID: "u", Verifier: "door"},
 	}
 	device := func(kind registry.ChangeKind) registry.Change {
@@ -48,6 +55,11 @@ func TestChange(t *testing.T) {
 		"device edited":          {device(registry.SubjectChanged), broker.Rejudge, policy.CauseNone, false, "", []string{"d1", "d1, plugin"}},
 		"device disabled":        {device(registry.SubjectDisabled), broker.Purge, policy.CauseDisabled, false, "", []string{"d1", "d1, plugin"}},
 		"device deleted":         {device(registry.SubjectDeleted), broker.Purge, policy.CauseRevoked, false, "d1", []string{"d1", "d1, plugin"}},
+		"claim deleted": {
+			registry.Change{Kind: registry.ClaimDeleted, Claim: "k3f9a0b2c1"},
+			broker.Disconnect, policy.CauseRevoked, false, "",
+			[]string{"d4, claim"},
+		},
 		"key deleted": {
 			registry.Change{Kind: registry.SubjectDeleted, PrincipalKind: policy.KindApplication, APIKey: "a-acme01-0123456789"},
 			broker.Purge, policy.CauseRevoked, false, "",
@@ -62,6 +74,24 @@ func TestChange(t *testing.T) {
 			registry.Change{Kind: registry.RoleChanged, Role: "fleet"},
 			broker.Rejudge, policy.CauseNone, false, "",
 			[]string{"app"},
+		},
+		"group changed": {
+			registry.Change{Kind: registry.GroupChanged, Group: "north"},
+			broker.Rejudge, policy.CauseNone, false, "",
+			[]string{"g1"},
+		},
+		"authority created":  {registry.Change{Kind: registry.AuthorityCreated, Authority: "ca"}, broker.Rejudge, policy.CauseNone, false, "", []string{}},
+		"server certificate": {registry.Change{Kind: registry.ServerCertificateChanged}, broker.Rejudge, policy.CauseNone, false, "", []string{}},
+		"authority deleted":  {registry.Change{Kind: registry.AuthorityDeleted, Authority: "ca"}, broker.Disconnect, policy.CauseRevoked, false, "", []string{"d2, cert"}},
+		"certificate revoked": {
+			registry.Change{Kind: registry.CertificatesRevoked, Revoked: certificate.OnlyOne(certificate.Step{Issuer: "iss", Serial: "2b"})},
+			broker.Disconnect, policy.CauseRevoked, false, "",
+			[]string{"d3, cert"},
+		},
+		"issuer revoked": {
+			registry.Change{Kind: registry.CertificatesRevoked, Revoked: certificate.OnlyOne(certificate.Step{Issuer: "top", Serial: "1"})},
+			broker.Disconnect, policy.CauseRevoked, false, "",
+			[]string{"d2, cert"},
 		},
 		"token replaced": {
 			registry.Change{Kind: registry.CredentialReplaced, PrincipalKind: policy.KindDevice, Type: "sensor", ID: "d1", Credential: credential},

@@ -15,13 +15,15 @@ const (
 	RoleAdminApp      = "PD_ADMIN_APP"    // the first API key
 	RoleReader        = "Reader"          // a user created without roles
 	RoleAdministrator = "Administrator"   // the first user
+	roleAdminUser     = "PD_ADMIN_USER"   // the platform's other name for one
 )
 
 // APIKey is what applications and programs sign in with.
 type APIKey struct {
 	Key      string    `json:"key"`               // "a-{org}-{10 of a-z0-9}"; set by the registry
 	Comment  string    `json:"comment,omitempty"` // at most 1024 bytes
-	Roles    []string  `json:"roles"`             // 1 to 32
+	Roles    []string  `json:"roles"`             // 1 to 32; one, where Reach has groups
+	Reach    Reach     `json:"reach,omitzero"`
 	Disabled bool      `json:"disabled,omitempty"`
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
@@ -46,7 +48,7 @@ func parseAPIKey(s string) (policy.OrgID, bool) {
 	return org, err == nil
 }
 
-// CreateAPIKey adds an API key with the comment, roles and expiry of k and
+// CreateAPIKey adds an API key with the comment, roles, reach and expiry of k and
 // returns its token, which can never be read again. Without roles it gets
 // RoleStandardApp.
 func (r *Registry) CreateAPIKey(ctx context.Context, org policy.OrgID, k APIKey) (APIKey, string, error) {
@@ -70,6 +72,9 @@ func (w *writing) createAPIKey(h home, k APIKey, fresh secret) (_ APIKey, err er
 	k.Key = newAPIKey(h.Record.ID)
 	k.Created, k.Updated = w.now, w.now
 	if k.Roles, err = checkRoles(k.Roles, RoleStandardApp); err != nil {
+		return APIKey{}, err
+	}
+	if k.Reach, err = w.grant(h, Reach{}, k.Reach, k.Roles); err != nil {
 		return APIKey{}, err
 	}
 	if err := k.check(); err != nil {
@@ -133,9 +138,9 @@ func (r *Registry) APIKeys(_ context.Context, org policy.OrgID, page Page) ([]AP
 	return records(found), next, at(op, err)
 }
 
-// UpdateAPIKey lets edit change comment, roles, expiry and Disabled. An error of
-// edit is returned, and nothing is changed. Without roles the key gets
-// RoleStandardApp.
+// UpdateAPIKey lets edit change comment, roles, reach, expiry and Disabled. An error
+// of edit is returned, and nothing is changed. Without roles the key gets
+// RoleStandardApp; what is restricted once stays so.
 func (r *Registry) UpdateAPIKey(ctx context.Context, org policy.OrgID, key string, edit func(*APIKey) error) (APIKey, error) {
 	var made APIKey
 	err := r.write(ctx, "update API key", removal, func(w *writing) error {
@@ -153,6 +158,9 @@ func (r *Registry) UpdateAPIKey(ctx context.Context, org policy.OrgID, key strin
 		}
 		after.Key, after.Created, after.Updated = before.Key, before.Created, w.now
 		if after.Roles, err = checkRoles(after.Roles, RoleStandardApp); err != nil {
+			return err
+		}
+		if after.Reach, err = w.grant(h, before.Reach, after.Reach, after.Roles); err != nil {
 			return err
 		}
 		if err := after.check(); err != nil {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 
 	"github.com/cordon-mq/cordon/broker/store"
 	"github.com/cordon-mq/cordon/plugins"
@@ -16,6 +17,12 @@ type NewDevice struct {
 
 // DeviceName names a device inside its organisation.
 type DeviceName struct{ Type, ID policy.ID }
+
+// DeviceEdit changes one device, as the function of UpdateDevice does.
+type DeviceEdit struct {
+	DeviceName
+	Edit func(*Device) error
+}
 
 // Result is what became of one device of a bulk call.
 type Result struct {
@@ -95,6 +102,32 @@ func (r *Registry) RemoveDevices(ctx context.Context, org policy.OrgID, names []
 	})
 }
 
+// UpdateDevices changes each device as UpdateDevice would, in order, many in one
+// commit. A device is changed as its edit says or not at all, so an interrupted call
+// leaves whole edits: those that came first. The error says that nothing was
+// changed; otherwise there is one Result for each device.
+func (r *Registry) UpdateDevices(ctx context.Context, org policy.OrgID, edits []DeviceEdit) ([]Result, error) {
+	const op = "update devices"
+	return inSteps(edits, func(from int, results []Result) (int, error) {
+		next := from
+		err := r.write(ctx, op, removal, func(w *writing) error {
+			h, err := r.homeOf(org)
+			if err != nil {
+				return err
+			}
+			w.pending = make(map[store.Key]int)
+			for end := min(from+bulkStep, len(edits)); next < end && w.size < bulkBytes; next++ {
+				results[next].Err = at(op, w.attempt(func() (err error) {
+					results[next].Device, err = w.updateDevice(h, edits[next].DeviceName, edits[next].Edit)
+					return err
+				}))
+			}
+			return nil
+		})
+		return next, err
+	})
+}
+
 // inSteps runs step, which does some of the items and returns where the next begins,
 // until all are done. When a step fails, so has everything from its beginning on.
 func inSteps[T any](items []T, step func(from int, results []Result) (next int, err error)) ([]Result, error) {
@@ -123,11 +156,12 @@ func inSteps[T any](items []T, step func(from int, results []Result) (next int, 
 // attempt runs fn and takes back what it gathered if it fails.
 func (w *writing) attempt(fn func() error) error {
 	ops, changes, size := len(w.ops), len(w.changes), w.size
+	gone, regrouped, members := len(w.gone), len(w.regrouped), maps.Clone(w.members)
 	err := fn()
 	if err == nil {
 		return nil
 	}
-	w.changes = w.changes[:changes]
+	w.changes, w.gone, w.regrouped, w.members = w.changes[:changes], w.gone[:gone], w.regrouped[:regrouped], members
 	if len(w.ops) > ops {
 		w.ops, w.size = w.ops[:ops], size
 		clear(w.pending)
@@ -147,6 +181,34 @@ func (w *writing) addDevice(h home, d Device, fresh secret) (Device, error) {
 	return made, w.setCredential(h, deviceCredential(d.Type, d.ID), fresh)
 }
 
+// updateDevice changes a device as edit says.
+func (w *writing) updateDevice(h home, name DeviceName, edit func(*Device) error) (Device, error) {
+	key := deviceKey(h.scope, name.Type, name.ID)
+	found, err := load[Device](w, key)
+	if err != nil {
+		return Device{}, missing(err, "device")
+	}
+	before, after := found.Record, found.Record
+	if err := edit(&after); err != nil {
+		return Device{}, err
+	}
+	after.Type, after.ID, after.ClassID, after.Incarnation = before.Type, before.ID, before.ClassID, before.Incarnation
+	after.Created, after.CreatedBy, after.Updated = before.Created, before.CreatedBy, w.now
+	after.GatewayType, after.GatewayID = before.GatewayType, before.GatewayID
+	if err := after.check(); err != nil {
+		return Device{}, err
+	}
+	if err := w.keepPlaces(h, &before, &after); err != nil {
+		return Device{}, err
+	}
+	kind := SubjectChanged
+	if after.Disabled {
+		kind = SubjectDisabled
+	}
+	w.tell(after.change(kind, h))
+	return put(w, key, after)
+}
+
 // removeDevice takes a device and its token away.
 func (w *writing) removeDevice(h home, name DeviceName) (Device, error) {
 	found, err := load[Device](w, deviceKey(h.scope, name.Type, name.ID))
@@ -155,8 +217,9 @@ func (w *writing) removeDevice(h home, name DeviceName) (Device, error) {
 	}
 	w.delete(deviceKey(h.scope, name.Type, name.ID))
 	w.delete(deviceCredential(name.Type, name.ID).key(h.scope))
+	w.forgetManaged(h, name.Type, name.ID)
 	w.tell(found.Record.change(SubjectDeleted, h))
-	return found.Record, nil
+	return found.Record, w.vacate(h, &found.Record)
 }
 
 // Get reads what this write is about to store, or else what is stored.

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,7 @@ func TestBulkCalls(t *testing.T) {
 		if got, want := fmt.Sprint(kinds(gone)), fmt.Sprint([]policy.Kind{policy.KindOf(nil), policy.KindNotFound, policy.KindNotFound, policy.KindOf(nil), policy.KindNotFound}); got != want {
 			t.Errorf("removed %s, want %s", got, want)
 		}
-		if told := f.changes(); len(told) != 2 || told[0].Kind != SubjectDeleted || told[1].PrincipalKind != policy.KindGateway {
+		if told := f.changes(); len(told) != 3 || told[0].Kind != SubjectDeleted || told[1].PrincipalKind != policy.KindGateway || told[2].Kind != GroupChanged {
 			t.Errorf("told %+v", told)
 		}
 		_, err := f.connect(ctx, "d:acme01:sensor:b1", "use-token-auth", results[0].Token)
@@ -157,6 +158,82 @@ func TestBulkCallThatFailsHalfWay(t *testing.T) {
 	faulty.FailCommits(nil)
 }
 
+func TestBulkUpdate(t *testing.T) {
+	t.Parallel()
+	onEachStore(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		f.organisation(acme)
+		f.organisation(other)
+		f.deviceType(acme, "sensor", ClassDevice)
+		for _, id := range []policy.ID{"d1", "d2"} {
+			f.device(acme, "sensor", id, "")
+		}
+		f.changes()
+		describe := func(typ, id policy.ID, text string) DeviceEdit {
+			return DeviceEdit{DeviceName{typ, id}, func(d *Device) error {
+				d.DeviceInfo.Model += text
+				d.ID, d.Incarnation = "renamed", 7
+				return nil
+			}}
+		}
+		no := errors.New("no")
+		results := must[[]Result](t)(f.UpdateDevices(ctx, acme, []DeviceEdit{
+			describe("sensor", "d1", "a"), describe("sensor", "none", "a"), describe("none", "d1", "a"),
+			describe("sensor", "d2", "\x00"),
+			{DeviceName{"sensor", "d2"}, func(d *Device) error { d.Disabled = true; return no }},
+			describe("sensor", "d1", "b"),
+			{DeviceName{"sensor", "d2"}, func(d *Device) error { d.Disabled = true; return nil }},
+		}))
+		want := []policy.Kind{policy.KindOf(nil), policy.KindNotFound, policy.KindNotFound, policy.KindInvalid, policy.KindInternal, policy.KindOf(nil), policy.KindOf(nil)}
+		if got := kinds(results); !slices.Equal(got, want) || !errors.Is(results[4].Err, no) {
+			t.Fatalf("results = %v, want %v", got, want)
+		}
+		d1, d2 := must[Device](t)(f.Device(ctx, acme, "sensor", "d1")), must[Device](t)(f.Device(ctx, acme, "sensor", "d2"))
+		if d1.DeviceInfo.Model != "ab" || d1.Incarnation == 7 || !d2.Disabled || d2.DeviceInfo.Model != "" {
+			t.Errorf("d1 = %+v, d2 = %+v", d1, d2)
+		}
+		var told []string
+		for _, c := range f.changes() {
+			told = append(told, fmt.Sprintf("%v %s", c.Kind, c.ID))
+		}
+		if got, want := strings.Join(told, ", "), "subject_changed d1, subject_changed d1, subject_disabled d2"; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+		theirs := must[[]Result](t)(f.UpdateDevices(ctx, other, []DeviceEdit{describe("sensor", "d1", "c")}))
+		refused(t, theirs[0].Err, policy.KindNotFound)
+	})
+}
+
+// An update of more than a commit holds stops where the store does: edits before
+// that are whole, and those after it never were.
+func TestBulkUpdateThatFailsHalfWay(t *testing.T) {
+	t.Parallel()
+	faulty := storetest.NewFaulty(stores[0].open(t))
+	f := newFixture(t, faulty)
+	ctx := t.Context()
+	f.organisation(acme)
+	f.deviceType(acme, "sensor", ClassDevice)
+	must[[]Result](t)(f.AddDevices(ctx, acme, newDevices(2*bulkStep)))
+	edits := make([]DeviceEdit, 2*bulkStep)
+	for i, d := range newDevices(len(edits)) {
+		edits[i] = DeviceEdit{DeviceName{d.Device.Type, d.Device.ID}, func(d *Device) error { d.DeviceInfo.Model = "new"; return nil }}
+	}
+	full, told := errors.New("full"), 0
+	defer f.Watch(func(Change) {
+		if told++; told == bulkStep {
+			faulty.FailCommits(full)
+		}
+	})()
+	results := must[[]Result](t)(f.UpdateDevices(ctx, acme, edits))
+	faulty.FailCommits(nil)
+	for i, r := range results {
+		d := must[Device](t)(f.Device(ctx, acme, "sensor", edits[i].ID))
+		if done := i < bulkStep; done != (r.Err == nil) || done != (d.DeviceInfo.Model == "new") {
+			t.Fatalf("result %d = %+v, device %+v", i, r, d)
+		}
+	}
+}
+
 // checkWhole holds everything of an organisation against each other: each device
 // has a type of its class and a token, and no token is nobody's.
 func checkWhole(t *testing.T, r *Registry, org policy.OrgID, devices int) {
@@ -180,7 +257,15 @@ func checkWhole(t *testing.T, r *Registry, org policy.OrgID, devices int) {
 				t.Errorf("%v has type %+v, %v", key, typ, err)
 			}
 			if _, err := load[credential](r.store, deviceCredential(d.Record.Type, d.Record.ID).key(h.scope)); err != nil {
-				t.Errorf("%v has no token: %v", key, err)
+				if !strings.HasPrefix(d.Record.CreatedBy, "g:") {
+					t.Errorf("%v has no token: %v", key, err)
+				}
+				proofs++ // it has none to have
+			}
+			checkPlaced(t, r, h, &d.Record)
+		case store.KindGroupMember, store.KindAttached:
+			if parts := key.Parts(); len(parts) == 4 {
+				checkMember(t, r, h, key)
 			}
 		case store.KindCredential:
 			subject, ok := subjectOf(h.scope, key.Parts())

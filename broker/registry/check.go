@@ -134,24 +134,8 @@ func checkRoles(roles []string, fallback string) ([]string, error) {
 	return once, nil
 }
 
-// checkGroups accepts group identifiers such as
+// isGroup reports whether s can be the identifier of a group, such as
 // "gw_def_res_grp:acme01:hub:g1": 1 to 128 of [A-Za-z0-9_.:-].
-func checkGroups(groups []string) ([]string, error) {
-	if len(groups) > maxGroups {
-		return nil, invalid("groups", "must be at most "+strconv.Itoa(maxGroups))
-	}
-	var once []string
-	for _, group := range groups {
-		if !isGroup(group) {
-			return nil, invalid("groups", "must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', ':' and '-'")
-		}
-		if !slices.Contains(once, group) {
-			once = append(once, group)
-		}
-	}
-	return once, nil
-}
-
 func isGroup(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !isAlphanumeric(c) && c != '_' && c != '.' && c != ':' && c != '-' {

@@ -13,7 +13,7 @@ import (
 const maxGrace = 24 * time.Hour
 
 // credentialID names a credential inside its organisation: "device/sensor/d1",
-// "apikey/a-acme01-0123456789" or "user/admin". No part contains a slash.
+// "apikey/a-acme01-0123456789", "user/admin" or "claim/k3f9a0b2c1". No part contains a slash.
 type credentialID string
 
 func deviceCredential(typ, id policy.ID) credentialID {
@@ -35,6 +35,9 @@ func credentialName(parts []string) string { return strings.Join(parts, "/") }
 type credential struct {
 	Current  proof    `json:"current"`
 	Previous *retired `json:"previous,omitempty"`
+	// Claim is the one that a device was registered by, until it has used a token of
+	// its own.
+	Claim policy.ID `json:"claim,omitempty"`
 }
 
 // proof is one secret. Version is the number of the write that made it.

@@ -22,10 +22,15 @@ type Device struct {
 	DeviceInfo  DeviceInfo     `json:"deviceInfo,omitzero"`
 	Location    *Location      `json:"location,omitempty"`
 	Metadata    map[string]any `json:"metadata,omitempty"` // JSON values, at most 32 KiB encoded
-	Groups      []string       `json:"groups,omitempty"`   // resource groups, at most 10
-	Status      Status         `json:"status,omitzero"`
-	Created     time.Time      `json:"created"`
-	Updated     time.Time      `json:"updated"`
+	// Groups are those that it is in, at most 10. CreateDevice puts it there; later
+	// AddToGroup and RemoveFromGroup do.
+	Groups []GroupRef `json:"groups,omitempty"`
+	// Roles, and Reach over other devices, are a gateway's.
+	Roles   []string  `json:"roles,omitempty"`
+	Reach   Reach     `json:"reach,omitzero"`
+	Status  Status    `json:"status,omitzero"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
 	// CreatedBy is the public identifier of who registered it, such as an API key.
 	CreatedBy string `json:"createdBy,omitempty"`
 	// The gateway that it is attached to; both empty when there is none.
@@ -64,7 +69,8 @@ func (d *Device) kind() policy.PrincipalKind {
 
 // CreateDevice registers d under its Type and ID with the token, or with a
 // generated one if that is zero, and returns the token: it can never be read
-// again. What d leaves out of DeviceInfo and Metadata comes from its type. The
+// again. What d leaves out of DeviceInfo and Metadata comes from its type. A
+// gateway gets RolePrivilegedGateway and a default group, and reaches that alone. The
 // error is policy.KindExists when the device exists, policy.KindNotFound when
 // the type does not.
 func (r *Registry) CreateDevice(ctx context.Context, org policy.OrgID, d Device, token plugins.Secret) (Device, string, error) {
@@ -109,12 +115,35 @@ func (w *writing) createDevice(h home, d Device) (Device, error) {
 	if err := d.check(); err != nil {
 		return Device{}, err
 	}
+	if err := w.place(h, &d); err != nil {
+		return Device{}, err
+	}
 	kind := SubjectChanged
 	if d.Disabled {
 		kind = SubjectDisabled
 	}
 	w.tell(d.change(kind, h))
 	return put(w, deviceKey(h.scope, d.Type, d.ID), d)
+}
+
+// place puts a new device where it belongs: into the groups that it is to be in, and
+// behind its gateway.
+func (w *writing) place(h home, d *Device) error {
+	groups, err := w.resolve(h, d.Groups)
+	if err != nil {
+		return err
+	}
+	d.Groups, d.Roles, d.Reach = nil, nil, Reach{}
+	if err := w.join(h, d, groups...); err != nil {
+		return err
+	}
+	if d.GatewayType != "" {
+		w.add(store.Put(attachedKey(h.scope, DeviceName{d.GatewayType, d.GatewayID}, DeviceName{d.Type, d.ID}), present()))
+	}
+	if d.ClassID == ClassGateway {
+		return w.endow(h, d)
+	}
+	return nil
 }
 
 // checkGateway refuses a gateway that does not exist or is none.
@@ -145,9 +174,6 @@ func (d *Device) check() (err error) {
 		return err
 	}
 	if err := checkText("createdBy", d.CreatedBy, maxName); err != nil {
-		return err
-	}
-	if d.Groups, err = checkGroups(d.Groups); err != nil {
 		return err
 	}
 	d.Metadata, err = checkJSON("metadata", d.Metadata, maxMetadata)
@@ -212,7 +238,8 @@ func (r *Registry) Devices(_ context.Context, org policy.OrgID, typ policy.ID, p
 }
 
 // UpdateDevice lets edit change the device. Type, ID, ClassID, Incarnation,
-// Created, CreatedBy and the gateway stay what they were. An error of edit is
+// Created, CreatedBy, Groups and the gateway stay what they were; Roles and Reach are
+// a gateway's to change, and what is restricted once stays so. An error of edit is
 // returned, and nothing is changed. Disabling refuses the device's credentials;
 // setting Disabled back to false enables it again.
 func (r *Registry) UpdateDevice(ctx context.Context, org policy.OrgID, typ, id policy.ID, edit func(*Device) error) (Device, error) {
@@ -222,26 +249,7 @@ func (r *Registry) UpdateDevice(ctx context.Context, org policy.OrgID, typ, id p
 		if err != nil {
 			return err
 		}
-		found, err := load[Device](r.store, deviceKey(h.scope, typ, id))
-		if err != nil {
-			return missing(err, "device")
-		}
-		before, after := found.Record, found.Record
-		if err := edit(&after); err != nil {
-			return err
-		}
-		after.Type, after.ID, after.ClassID, after.Incarnation = before.Type, before.ID, before.ClassID, before.Incarnation
-		after.Created, after.CreatedBy, after.Updated = before.Created, before.CreatedBy, w.now
-		after.GatewayType, after.GatewayID = before.GatewayType, before.GatewayID
-		if err := after.check(); err != nil {
-			return err
-		}
-		kind := SubjectChanged
-		if after.Disabled {
-			kind = SubjectDisabled
-		}
-		w.tell(after.change(kind, h))
-		made, err = put(w, deviceKey(h.scope, typ, id), after)
+		made, err = w.updateDevice(h, DeviceName{typ, id}, edit)
 		return err
 	})
 	return made, err
@@ -302,7 +310,11 @@ func (r *Registry) DeviceFacts(_ context.Context, org policy.OrgID, typ, id poli
 	case err != nil:
 		return nil, at(op, err)
 	}
-	facts.Registered, facts.Groups, facts.Status = true, found.Record.Groups, "enabled"
+	groups, err := r.live(scope, found.Record.Groups)
+	if err != nil {
+		return nil, at(op, err)
+	}
+	facts.Registered, facts.Groups, facts.Status = true, names(groups), "enabled"
 	if found.Record.Disabled {
 		facts.Status = "disabled"
 	}

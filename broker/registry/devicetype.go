@@ -148,7 +148,7 @@ func (r *Registry) UpdateType(ctx context.Context, org policy.OrgID, id policy.I
 	return made, err
 }
 
-// DeleteType removes the type: policy.KindConflict while it has devices.
+// DeleteType removes the type and its claims: policy.KindConflict while it has devices.
 func (r *Registry) DeleteType(ctx context.Context, org policy.OrgID, id policy.ID) error {
 	return r.write(ctx, "delete device type", removal, func(w *writing) error {
 		h, err := r.homeOf(org)
@@ -170,7 +170,8 @@ func (r *Registry) DeleteType(ctx context.Context, org policy.OrgID, id policy.I
 			return &policy.Error{Kind: policy.KindConflict, Public: "the device type has devices; delete them first"}
 		}
 		w.delete(typeKey(h.scope, id))
-		return nil
+		_, err = w.forgetClaims(h, func(c *Claim) bool { return c.Type == id })
+		return err
 	})
 }
 

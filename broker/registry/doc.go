@@ -1,6 +1,6 @@
 // Package registry knows organisations, device types, devices, API keys and
 // users, and checks their credentials. It is a typed layer on broker/store and
-// holds the built-in verifier "token".
+// holds the built-in verifiers "token" and "claim".
 //
 // # Contract
 //
@@ -21,9 +21,37 @@
 //
 // # Roles
 //
-// A role of an API key or a user is a name. What it permits is in the tables of the
-// policy, or in a [Role] that the organisation made: then Refresh puts it into the
-// principal's Permissions. Only principals of this package's verifier have such roles.
+// A role of an API key, a user or a gateway is a name. What it permits is in the tables
+// of the policy, or in a [Role] that the organisation made: then Refresh puts it into
+// the principal's Permissions. Keys and users have such roles as principals of this
+// package's verifier alone; a registered gateway has them whoever verified it.
+//
+// # Connections
+//
+// What an organisation demands of connections is a part of its record, so that an edit
+// is one change of it. Nothing here decides about a connection: ConnectionFacts tells the
+// policy which level holds for a client, and whether its address is on the list.
+// ClaimedFacts does so for one that nobody has verified, which learns nothing by it.
+//
+// # Groups
+//
+// A device is in at most 10 groups, its record says in which, and an index leads from a
+// group to its devices. Gateways and API keys reach groups, as [Reach] says. Both name a
+// group in one incarnation, so a group is deleted by deleting its record: what names it
+// leads nowhere from then on, also when there is a namesake, and is dropped when it is
+// written next. The index of a deleted group is removed in the background, and what is
+// left of it after a crash goes with its devices or with the organisation.
+//
+// A gateway has a group of its own from its registration to its deletion. Records from
+// before there were groups reach every device, until they are given some.
+//
+// # Claims
+//
+// A claim registers devices that show its token. Spending it, the device and the
+// device's credential are one commit, so no crash spends one without the other and no
+// race spends more than there is. That credential names the claim until the device
+// has used a token of its own; until then, and never after, HandOver makes it another
+// one. Nobody knows the first. The token exists as text only where HandOver returns it.
 //
 // # Numbers
 //

@@ -47,7 +47,7 @@ type heading struct {
 // exportLine is any other.
 type exportLine struct {
 	Kind    string          `json:"kind"`
-	Of      string          `json:"of,omitempty"` // whose credential it is
+	Of      string          `json:"of,omitempty"` // whose credential or diagnostic it is
 	Record  json.RawMessage `json:"record,omitempty"`
 	Records *int            `json:"records,omitempty"`
 	SHA256  string          `json:"sha256,omitempty"`
@@ -73,10 +73,11 @@ type Moved struct {
 }
 
 // Export writes the organisation to out, as it is at one moment: settings, device
-// types, devices, API keys, users and, unless o says otherwise, the salted hashes of
-// their secrets. Whoever has those can try to guess self-chosen tokens. It holds one
-// record in memory, whatever their number. Sessions and messages are
-// not part of it. After an error, what was written is not an export.
+// types, devices, API keys, users and all else that the registry has, what is to be
+// noted and the diagnostics of devices, and, unless o says otherwise, the salted
+// hashes of secrets. Whoever has those can try to guess self-chosen tokens. It holds
+// one record in memory, whatever their number. Sessions and messages, and what came
+// about where the organisation was, such as last events, are not part of it. After an error, what was written is not an export.
 func (r *Registry) Export(ctx context.Context, org policy.OrgID, out io.Writer, o ExportOptions) (Moved, error) {
 	const op = "export organisation"
 	h, err := r.homeOf(org)
@@ -90,6 +91,10 @@ func (r *Registry) Export(ctx context.Context, org policy.OrgID, out io.Writer, 
 	failure := x.write(heading{exportFormat, exportVersion, org, !o.WithoutCredentials})
 	if failure != nil {
 		return Moved{}, at(op, failure)
+	}
+	written, err := load[counter](r.store, counterKey())
+	if err != nil {
+		return Moved{}, at(op, err)
 	}
 	err = r.store.Scan(h.scope.All(), store.Key{}, func(key store.Key, value []byte) bool {
 		if key.Kind() > lastOfRegistry {
@@ -107,6 +112,9 @@ func (r *Registry) Export(ctx context.Context, org policy.OrgID, out io.Writer, 
 		return Moved{}, at(op, failure)
 	case x.moved.Records["organisation"] != 1: // deleted since it was found
 		return Moved{}, at(op, missing(store.ErrNotFound, "organisation"))
+	}
+	if err := x.noted(r.store, h.scope, written.Record.Last); err != nil {
+		return Moved{}, at(op, err)
 	}
 	return x.moved, at(op, x.end())
 }
@@ -135,10 +143,7 @@ func (x *exporting) record(key store.Key, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", key, err)
 	}
-	l := exportLine{Kind: p.name, Record: record}
-	if p.kind == store.KindCredential {
-		l.Of = credentialName(key.Parts())
-	}
+	l := exportLine{Kind: p.name, Of: ownerOf(key), Record: record}
 	x.moved.Records[p.name]++
 	x.total++
 	return x.write(l)

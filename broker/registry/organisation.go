@@ -9,12 +9,6 @@ import (
 	"github.com/cordon-mq/cordon/policy"
 )
 
-// Connection levels of an organisation.
-const (
-	LevelTLS         = "tls"          // plain connections are refused
-	LevelTLSOptional = "tls_optional" // plain connections are allowed
-)
-
 // Organisation is one tenant.
 type Organisation struct {
 	ID policy.OrgID `json:"id"`
@@ -25,9 +19,20 @@ type Organisation struct {
 	Created     time.Time `json:"created"`
 	Updated     time.Time `json:"updated"`
 	Quotas      Quotas    `json:"quotas"`
-	// ConnectionLevel is LevelTLS or LevelTLSOptional; empty follows
+	// ConnectionLevel is one of the levels; empty follows
 	// Options.DefaultConnectionLevel.
 	ConnectionLevel string `json:"connectionLevel,omitempty"`
+	// Connections say more about how its clients may connect.
+	Connections ConnectionRules `json:"connections,omitzero"`
+	// Revocation is RevocationStrict (also when empty) or RevocationLenient.
+	Revocation string `json:"revocation,omitempty"`
+	// ServerNames are host names, beside those of the platform, that the operator lets
+	// the organisation show certificates for; see SetServerNames. No other organisation
+	// has one of them.
+	ServerNames []string `json:"serverNames,omitempty"`
+	// KeysReachAll suspends the restriction of API keys to their groups. Gateways are
+	// always held to theirs.
+	KeysReachAll bool `json:"keysReachAll,omitempty"`
 	// Data reaches policies as input.org: JSON values, at most 64 KiB encoded.
 	Data map[string]any `json:"data,omitempty"`
 }
@@ -75,6 +80,8 @@ type standing struct {
 	Incarnation uint64       `json:"incarnation"`
 	Suspended   bool         `json:"suspended"`
 	OwnTokens   bool         `json:"ownTokens"`
+	// KeysReachAll is the organisation's.
+	KeysReachAll bool `json:"keysReachAll"`
 }
 
 // home is an organisation that was found, and the place of its records.
@@ -200,6 +207,7 @@ func (r *Registry) UpdateOrganisation(ctx context.Context, id policy.OrgID, edit
 			return err
 		}
 		after.ID, after.Incarnation, after.Created, after.Updated = before.ID, before.Incarnation, before.Created, w.now
+		after.ServerNames = before.ServerNames // of SetServerNames
 		if err := after.check(); err != nil {
 			return err
 		}
@@ -208,6 +216,9 @@ func (r *Registry) UpdateOrganisation(ctx context.Context, id policy.OrgID, edit
 			return err
 		}
 		made = stored.Organisation
+		if after.Connections.CertificateRegistration && !before.Connections.CertificateRegistration {
+			w.delete(registeredKey(scope))
+		}
 		change := Change{Kind: OrganisationChanged, Org: id, Incarnation: before.Incarnation}
 		if after.Suspended && !before.Suspended {
 			change.Kind = OrganisationSuspended
@@ -222,10 +233,16 @@ func (o *Organisation) check() (err error) {
 	if err := checkText("name", o.Name, maxName); err != nil {
 		return err
 	}
-	switch o.ConnectionLevel {
-	case "", LevelTLS, LevelTLSOptional:
-	default:
-		return invalid("connectionLevel", "must be tls or tls_optional")
+	if level := o.ConnectionLevel; level != "" && level != LevelTLS {
+		if err := checkLevel("connectionLevel", level); err != nil {
+			return err
+		}
+	}
+	if err := o.Connections.check(); err != nil {
+		return err
+	}
+	if err := checkRevocation(o.Revocation); err != nil {
+		return err
 	}
 	if err := o.Quotas.check(); err != nil {
 		return err

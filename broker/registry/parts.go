@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,12 +44,21 @@ func parts() []part {
 	return []part{
 		{"organisation", store.KindOrganisation, shown(bareOrganisation), takeOrganisation, nil},
 		{"device_type", store.KindDeviceType, shown[DeviceType](nil), takeType, adoptType},
-		{"device", store.KindDevice, shown(func(d *Device) { d.Incarnation = 0 }), takeDevice, adoptDevice},
+		{"device", store.KindDevice, shown(bareDevice), takeDevice, adoptDevice},
 		{"credential", store.KindCredential, shown(bareCredential), takeCredential, nil},
-		{"api_key", store.KindAPIKey, shown[APIKey](nil), takeAPIKey, adoptAPIKey},
+		{"api_key", store.KindAPIKey, shown(func(k *APIKey) { k.Reach.bare() }), takeAPIKey, adoptAPIKey},
 		{"user", store.KindUser, shown[User](nil), takeUser, adoptUser},
 		{"policy", store.KindPolicy, shown[OrganisationPolicy](nil), takePolicy, adoptPolicy},
 		{"role", store.KindRole, shown[Role](nil), takeRole, adoptRole},
+		{"claim", store.KindClaim, shown(func(c *Claim) { c.Incarnation = 0 }), takeClaim, adoptClaim},
+		{"group", store.KindGroup, shown(func(g *Group) { g.Incarnation = 0 }), takeGroup, adoptGroup},
+		{"server_certificate", store.KindServerCertificate, shown(bareServerCertificate), takeServerCertificate, adoptServerCertificate},
+		{"managed_device", store.KindManagedDevice, shown[Managed](nil), takeManaged, adoptManaged},
+		{"action_bundle", store.KindActionBundle, shown[ActionBundle](nil), takeBundle, adoptBundle},
+		{"certificate_authority", store.KindAuthority, shown[authorityRecord](nil), takeAuthority, adoptAuthority},
+		{"revocation_list", store.KindRevocationList, shown[listRecord](nil), takeList, adoptList},
+		{"noting", store.KindNoting, showNoting, takeNoting, nil},
+		{"diagnostic", store.KindDiagnostic, showDiagnostic, takeDiagnostic, adoptDiagnostic},
 	}
 }
 
@@ -75,7 +85,8 @@ func shown[T any](strip func(*T)) func([]byte) (any, error) {
 	}
 }
 
-func bareOrganisation(o *organisationRecord) { o.Incarnation = 0 }
+// The names that the operator allowed are no part of a file: they are allowed here.
+func bareOrganisation(o *organisationRecord) { o.Incarnation, o.ServerNames = 0, nil }
 
 func bareCredential(c *credential) {
 	c.Current.Version = 0
@@ -137,7 +148,7 @@ func takeOrganisation(s *staging, l *exportLine) (placed, error) {
 	if err := errors.Join(o.check(), checkMoments(&o.Created, &o.Updated)); err != nil {
 		return placed{}, err
 	}
-	o.Incarnation = s.incarnation
+	o.Incarnation, o.ServerNames = s.incarnation, nil
 	s.organisation = &o
 	return placed{store: saved(o)}, nil
 }
@@ -174,8 +185,12 @@ func takeDevice(s *staging, l *exportLine) (placed, error) {
 	if class, err := s.classOf(d.Type); err != nil || class != d.ClassID {
 		return placed{}, errors.Join(err, invalid("classId", "must be that of its device type"))
 	}
+	if err := s.checkPlaces(&d); err != nil {
+		return placed{}, err
+	}
 	return placed{[]string{string(d.Type), string(d.ID)}, func(w *writing, key store.Key) error {
 		d.Incarnation = w.stamp
+		w.index(s.scope, &d)
 		return save(w, key, d)
 	}}, nil
 }
@@ -192,7 +207,7 @@ func takeCredential(s *staging, l *exportLine) (placed, error) {
 	subject, ok := subjectOf(s.scope, name)
 	switch {
 	case !ok || subject.IsZero():
-		return placed{}, invalid("of", "must be device/TYPE/ID, apikey/KEY or user/NAME")
+		return placed{}, invalid("of", "must be device/TYPE/ID, apikey/KEY, user/NAME or claim/ID")
 	case c.Current.Hash.scheme == 0 || c.Previous != nil && c.Previous.Hash.scheme == 0:
 		return placed{}, invalid("hash", "is required")
 	}
@@ -218,6 +233,8 @@ func subjectOf(scope store.Scope, name []string) (store.Key, bool) {
 		return apiKeyKey(scope, name[1]), true
 	case len(name) == 2 && name[0] == "user":
 		return userKey(scope, policy.ID(name[1])), true
+	case len(name) == 2 && name[0] == "claim":
+		return claimKey(scope, policy.ID(name[1])), true
 	default:
 		return store.Key{}, false
 	}
@@ -249,17 +266,20 @@ func takeAPIKey(s *staging, l *exportLine) (placed, error) {
 		return placed{}, invalid("key", "must be one of the organisation")
 	}
 	roles, err := checkRoles(k.Roles, RoleStandardApp)
-	if err := errors.Join(err, k.check(), checkMoments(&k.Created, &k.Updated)); err != nil {
+	if err := errors.Join(err, k.check(), s.checkReach(&k.Reach, roles), checkMoments(&k.Created, &k.Updated)); err != nil {
 		return placed{}, err
 	}
 	k.Roles = roles
 	return placed{[]string{k.Key}, saved(k)}, nil
 }
 
-func takeUser(_ *staging, l *exportLine) (placed, error) {
+func takeUser(s *staging, l *exportLine) (placed, error) {
 	u, err := taken[User](l)
 	if err != nil {
 		return placed{}, err
+	}
+	if s.moved.Records["user"] >= maxUsers {
+		return placed{}, invalid("name", "must be one of at most "+strconv.Itoa(maxUsers))
 	}
 	_, nameErr := policy.ParseID("name", string(u.Name))
 	roles, err := checkRoles(u.Roles, RoleReader)
@@ -304,6 +324,9 @@ func adoptDevice(w *writing, s *staging, h home, name []string) (bool, error) {
 		return false, classConflict(typ)
 	}
 	d.Incarnation = w.stamp
+	if err := s.adoptPlaces(w, h, &d); err != nil {
+		return false, err
+	}
 	kind := SubjectChanged
 	if d.Disabled {
 		kind = SubjectDisabled
@@ -322,6 +345,9 @@ func adoptAPIKey(w *writing, s *staging, h home, name []string) (bool, error) {
 	if err != nil || !isNew {
 		return false, err
 	}
+	if k.Reach.Groups, err = s.adopted(w, h, k.Reach.Groups); err != nil {
+		return false, err
+	}
 	kind := SubjectChanged
 	if k.Disabled {
 		kind = SubjectDisabled
@@ -334,6 +360,9 @@ func adoptUser(w *writing, s *staging, h home, name []string) (bool, error) {
 	key := userKey(h.scope, policy.ID(name[0]))
 	u, isNew, err := staged[User](w, s, key, userKey(s.scope, policy.ID(name[0])))
 	if err != nil || !isNew {
+		return false, err
+	}
+	if err := w.roomForUser(h); err != nil {
 		return false, err
 	}
 	kind := SubjectChanged

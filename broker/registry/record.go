@@ -126,24 +126,16 @@ type entry[T any] struct {
 // list returns the records of a kind whose keys begin with first and have depth
 // parts, and the bookmark of the next page, empty when this was the last.
 func list[T any](s store.Reader, scope store.Scope, kind store.Kind, first []string, depth int, page Page) ([]entry[T], string, error) {
-	var after store.Key
-	if page.After != "" {
-		parts, ok := parseBookmark(page.After, depth)
-		if !ok {
-			return nil, "", invalid("bookmark", "must come from the page before")
-		}
-		after = scope.Key(kind, parts...)
-	}
-	limit := min(page.Limit, maxPage)
-	if limit <= 0 {
-		limit = defaultPage
+	after, limit, err := page.of(scope, kind, depth)
+	if err != nil {
+		return nil, "", err
 	}
 	var (
 		found   []entry[T]
 		more    bool
 		failure error
 	)
-	err := s.Scan(scope.Prefix(kind, first...), after, func(key store.Key, value []byte) bool {
+	err = s.Scan(scope.Prefix(kind, first...), after, func(key store.Key, value []byte) bool {
 		parts := key.Parts()
 		if len(parts) != depth {
 			return true
@@ -163,6 +155,21 @@ func list[T any](s store.Reader, scope store.Scope, kind store.Kind, first []str
 		return found, "", err
 	}
 	return found, makeBookmark(found[len(found)-1].parts), nil
+}
+
+// of is the key after which the page begins, and how many entries it has.
+func (p Page) of(scope store.Scope, kind store.Kind, depth int) (after store.Key, limit int, err error) {
+	if p.After != "" {
+		parts, ok := parseBookmark(p.After, depth)
+		if !ok {
+			return after, 0, invalid("bookmark", "must come from the page before")
+		}
+		after = scope.Key(kind, parts...)
+	}
+	if limit = min(p.Limit, maxPage); limit <= 0 {
+		limit = defaultPage
+	}
+	return after, limit, nil
 }
 
 // No identifier contains a slash, so it can join the parts of a key.

@@ -141,7 +141,7 @@ func TestDeviceCopiesItsType(t *testing.T) {
 		own := map[string]any{"floor": "2"}
 		made, _, err := f.CreateDevice(ctx, acme, Device{
 			Type: "sensor", ID: "d1", ClassID: "ignored", Incarnation: 7, CreatedBy: "a-acme01-0123456789",
-			DeviceInfo: DeviceInfo{Model: "M2"}, Metadata: own, Groups: []string{"g1", "g1", "g2"},
+			DeviceInfo: DeviceInfo{Model: "M2"}, Metadata: own,
 		}, plugins.Secret{})
 		f.ok(err)
 		if want := (DeviceInfo{Manufacturer: "Acme", Model: "M2"}); made.DeviceInfo != want {
@@ -150,7 +150,7 @@ func TestDeviceCopiesItsType(t *testing.T) {
 		if want := map[string]any{"unit": "K", "floor": "2"}; !maps.Equal(made.Metadata, want) {
 			t.Errorf("metadata %v, want %v", made.Metadata, want)
 		}
-		if made.ClassID != ClassGateway || made.Incarnation == 7 || !slices.Equal(made.Groups, []string{"g1", "g2"}) {
+		if made.ClassID != ClassGateway || made.Incarnation == 7 {
 			t.Errorf("made %+v", made)
 		}
 		made.Metadata["floor"] = "3"
@@ -186,8 +186,8 @@ func TestDevices(t *testing.T) {
 		refused(t, create(Device{Type: "sensor", ID: "x", GatewayType: "sensor", GatewayID: "d1"}), policy.KindInvalid)
 		refused(t, create(Device{Type: "sensor", ID: "x", Location: &Location{Longitude: 181}}), policy.KindInvalid)
 		refused(t, create(Device{Type: "sensor", ID: "x", Location: &Location{Latitude: math.NaN()}}), policy.KindInvalid)
-		refused(t, create(Device{Type: "sensor", ID: "x", Groups: []string{"a/b"}}), policy.KindInvalid)
-		refused(t, create(Device{Type: "sensor", ID: "x", Groups: slices.Repeat([]string{"g"}, maxGroups+1)}), policy.KindInvalid)
+		refused(t, create(Device{Type: "sensor", ID: "x", Groups: RefsTo("a/b")}), policy.KindInvalid)
+		refused(t, create(Device{Type: "sensor", ID: "x", Groups: RefsTo("none")}), policy.KindInvalid)
 		refused(t, create(Device{Type: "sensor", ID: "x", DeviceInfo: DeviceInfo{Model: "\x01"}}), policy.KindInvalid)
 		f.ok(create(Device{Type: "sensor", ID: "d2", GatewayType: "hub", GatewayID: "g1"}))
 

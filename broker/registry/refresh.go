@@ -7,11 +7,12 @@ import (
 
 	"github.com/cordon-mq/cordon/broker/store"
 	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/plugins/certificate"
 	"github.com/cordon-mq/cordon/policy"
 )
 
-// Refresh returns p as the registry knows it now, with roles, groups, metadata,
-// expiry and Version, or a *plugins.Refusal when p does not stand any more:
+// Refresh returns p as the registry knows it now, with roles, the groups that it
+// reaches, metadata, expiry and Version, or a *plugins.Refusal when p does not stand any more:
 // organisation or subject deleted, suspended, disabled, or another one of the
 // same name; API key expired; token replaced and its grace over. Within the
 // grace, ExpiresAt is its end.
@@ -42,6 +43,15 @@ func (r *Registry) Refresh(_ context.Context, p *policy.Principal) (policy.Princ
 	err = r.refreshSubject(h, &fresh)
 	if err == nil && ours {
 		err = r.refreshCredential(h, &fresh, now)
+	}
+	if err == nil && p.Verifier == certificate.Name {
+		err = r.refreshCertificate(h, &fresh)
+	}
+	if err == nil && p.Verifier == ClaimVerifierName {
+		err = r.refreshClaim(h, &fresh, now)
+	}
+	if err == nil && p.And != nil {
+		err = r.refreshSecond(h, &fresh)
 	}
 	if err != nil {
 		return policy.Principal{}, refusal(err)
@@ -104,10 +114,20 @@ func (r *Registry) refreshDevice(h home, p *policy.Principal) error {
 	case p.Kind != d.kind():
 		return &plugins.Refusal{Cause: policy.CauseClientID, Err: errors.New("registered as " + d.kind().String())}
 	}
-	p.DeviceIncarnation, p.Registered = d.Incarnation, true
-	p.Groups, p.Metadata = d.Groups, d.Metadata
+	p.DeviceIncarnation, p.Registered, p.Metadata = d.Incarnation, true, d.Metadata
 	p.Version = max(p.Version, found.Stamp)
-	return nil
+	if p.MemberOf, err = r.liveNames(h, p, d.Groups); err != nil {
+		return err
+	}
+	p.Groups, p.Restricted = nil, false // which are a gateway's
+	if d.ClassID != ClassGateway {
+		return nil
+	}
+	p.Roles = d.Roles
+	if err := r.permit(h, p); err != nil {
+		return err
+	}
+	return r.reached(h, p, d.Reach, d.Reach.Restricted)
 }
 
 func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
@@ -120,7 +140,11 @@ func (r *Registry) refreshApplication(h home, p *policy.Principal) error {
 	}
 	p.Registered, p.Roles, p.ExpiresAt = true, found.Record.Roles, found.Record.Expires
 	p.Version = max(p.Version, found.Stamp)
-	return r.permit(h, p)
+	if err := r.permit(h, p); err != nil {
+		return err
+	}
+	reach := found.Record.Reach
+	return r.reached(h, p, reach, reach.Restricted && !h.Record.KeysReachAll)
 }
 
 func (r *Registry) refreshUser(h home, p *policy.Principal) error {
@@ -155,6 +179,19 @@ func (r *Registry) refreshCredential(h home, p *policy.Principal, now time.Time)
 	}
 	p.Version = max(p.Version, found.Stamp)
 	return nil
+}
+
+// refreshSecond holds p's second proof against what is stored now.
+func (r *Registry) refreshSecond(h home, p *policy.Principal) error {
+	if p.And.Verifier != certificate.Name {
+		return &plugins.Refusal{Cause: policy.CauseUnavailable, Err: errors.New("a second proof of another kind than a certificate")}
+	}
+	second := *p
+	second.Credential = p.And.Credential
+	if end := p.And.ExpiresAt; p.ExpiresAt.IsZero() || !end.IsZero() && end.Before(p.ExpiresAt) {
+		p.ExpiresAt = end
+	}
+	return r.refreshCertificate(h, &second)
 }
 
 // refusal makes err one: what is not there any more was good until now.

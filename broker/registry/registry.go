@@ -24,7 +24,16 @@ type Options struct {
 	// HashConcurrency is how many slow hashes run at once, each with 19 MiB of
 	// memory; 0 means 2. One organisation gets at most half of them, but one.
 	HashConcurrency int
+	// BehindGateway is how many devices RegisterBehind lets a gateway have; 0 means
+	// 500.
+	BehindGateway int
+	// RegisteredByCertificate is how many devices of an organisation RegisterCertified
+	// creates; 0 means 100 000.
+	RegisteredByCertificate int
 }
+
+// defaultBehind is what the platform allowed.
+const defaultBehind = 500
 
 // Registry is the registry on one store. It is safe for concurrent use.
 type Registry struct {
@@ -36,7 +45,11 @@ type Registry struct {
 	gate    *gate
 	checked *memory
 	cache   cache
+	trusts  trusts
 	dummy   dummies
+	behind  int // devices that a gateway may register
+	// certified is how many devices of an organisation certificates may.
+	certified int
 
 	writer struct {
 		sync.Mutex
@@ -81,6 +94,9 @@ func open(st store.Store, o Options, cost slowCost) (*Registry, error) {
 		gate:    newGate(o.HashConcurrency),
 		checked: newMemory(maxRemembered),
 		dummy:   newDummies(cost),
+		behind:  orDefault(o.BehindGateway, defaultBehind),
+
+		certified: orDefault(o.RegisteredByCertificate, defaultCertified),
 	}
 	last, err := load[counter](st, counterKey())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -172,19 +188,12 @@ func (r *Registry) purge(org string, incarnation uint64) bool {
 // OrganisationFacts is what policies may know of the organisation, or
 // policy.KindNotFound.
 func (r *Registry) OrganisationFacts(_ context.Context, id policy.OrgID) (*policy.Organisation, error) {
-	const op = "read organisation"
-	scope, err := r.scopeOf(id)
+	found, err := r.organisationOf(id)
 	if err != nil {
-		return nil, at(op, missing(err, "organisation"))
+		return nil, err
 	}
-	record, err := recall[organisationRecord](r, organisationKey(scope))
-	if err != nil {
-		return nil, at(op, missing(err, "organisation"))
-	}
-	found := &record.Record
-	facts := &policy.Organisation{ID: id, ConnectionLevel: found.ConnectionLevel, Data: found.Data}
-	if facts.ConnectionLevel == "" {
-		facts.ConnectionLevel = r.level
-	}
-	return facts, nil
+	return &policy.Organisation{
+		ID: id, ConnectionLevel: found.levelOf("", r.level), Data: found.Data,
+		CertificateRegistration: found.Connections.CertificateRegistration,
+	}, nil
 }

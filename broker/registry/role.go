@@ -18,7 +18,7 @@ const maxOwnRoles = 20
 // Role is a role that an organisation made itself. Policies see what it permits in
 // input.principal.permissions of whoever has it.
 //
-// A role is made, and removed, while no API key and no user has it. So nobody gets
+// A role is made, and removed, while no API key, no user and no gateway has it. So nobody gets
 // permissions by a name that they were given before it meant anything, and a name
 // that means nothing any more is nobody's.
 type Role struct {
@@ -40,7 +40,7 @@ func Permissions() []string {
 		"clients.view", "logs.view", "lastevents.view", "usage.view", "settings.view", "settings.edit",
 		"diagnostics.view", "diagnostics.edit", "mgmt.view", "mgmt.edit",
 		"apikeys.view", "apikeys.edit", "users.view", "users.edit", "roles.view", "roles.edit",
-		"certificates.view", "certificates.edit", "policy.view", "policy.edit",
+		"certificates.view", "certificates.edit", "provisioning.view", "provisioning.edit", "connections.view", "connections.edit", "policy.view", "policy.edit",
 	}
 }
 
@@ -110,24 +110,21 @@ func (r *Registry) CreateRole(ctx context.Context, org policy.OrgID, o Role) (Ro
 
 // roomForRole counts the roles of h as they will be after w.
 func (w *writing) roomForRole(h home) error {
-	count := 0
-	err := w.registry.store.Scan(h.scope.Prefix(store.KindRole), store.Key{}, func(store.Key, []byte) bool {
-		count++
-		return true
-	})
-	for key := range w.pending {
-		if key.Kind() == store.KindRole {
-			count++
-		}
-	}
+	count, err := w.count(h, store.KindRole)
 	if err == nil && count >= maxOwnRoles {
 		return &policy.Error{Kind: policy.KindConflict, Public: "an organisation has at most " + strconv.Itoa(maxOwnRoles) + " roles of its own"}
 	}
 	return err
 }
 
-// heldByNobody refuses with policy.KindConflict if an API key or a user has the role.
+// heldByNobody refuses with policy.KindConflict if an API key, a user or a gateway has
+// the role.
 func (r *Registry) heldByNobody(h home, id policy.ID) error {
+	if held, err := r.heldByGateway(h, id); err != nil {
+		return err
+	} else if held {
+		return errRoleHeld()
+	}
 	for _, kind := range []store.Kind{store.KindAPIKey, store.KindUser} {
 		var failure error
 		held := false
@@ -141,10 +138,14 @@ func (r *Registry) heldByNobody(h home, id policy.ID) error {
 			return err
 		}
 		if held {
-			return &policy.Error{Kind: policy.KindConflict, Public: "an API key or a user has this role; take it away there first"}
+			return errRoleHeld()
 		}
 	}
 	return nil
+}
+
+func errRoleHeld() error {
+	return &policy.Error{Kind: policy.KindConflict, Public: "an API key, a user or a gateway has this role; take it away there first"}
 }
 
 // holder is what API keys and users have in common.

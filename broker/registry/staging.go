@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cordon-mq/cordon/broker/store"
 	"github.com/cordon-mq/cordon/policy"
@@ -17,7 +19,12 @@ type staging struct {
 	scope        store.Scope
 	organisation *organisationRecord // once it was read
 	ownTokens    bool                // a device has a self-chosen one
+	groups       int                 // that were read, but those of gateways
 	moved        Moved
+	diagnosed    struct { // whose diagnostics are being read, and how many of them were
+		of      string
+		entries int
+	}
 
 	last    store.Key // of the records that were read
 	waiting []waiting // read and not yet written
@@ -84,7 +91,7 @@ func (s *staging) read(ctx context.Context, f *importFile) error {
 // take checks one line and gathers what it stores.
 func (s *staging) take(ctx context.Context, p part, l *exportLine, size int) error {
 	switch {
-	case l.Records != nil || l.SHA256 != "" || (l.Of != "") != (p.kind == store.KindCredential):
+	case l.Records != nil || l.SHA256 != "" || (l.Of != "") != owned(p.kind):
 		return invalid("", "has a field of another kind of line")
 	case p.kind != store.KindOrganisation && s.organisation == nil:
 		return invalid("", "comes before the organisation's own record")
@@ -150,7 +157,7 @@ func (s *staging) checkSubjects() error {
 		}
 		return failure == nil
 	})
-	return errors.Join(err, failure)
+	return errors.Join(err, failure, s.checkRoom())
 }
 
 // reveal gives the name of the organisation to what was staged. Everything is on
@@ -190,7 +197,20 @@ func (s *staging) merge(ctx context.Context) error {
 		return err
 	}
 	s.moved.Records, s.moved.Skipped = map[string]int{}, 0
-	for _, p := range parts() {
+	// Groups come first: devices and keys refer to them.
+	order := slices.SortedStableFunc(slices.Values(parts()), func(a, b part) int {
+		switch {
+		case a.kind == b.kind:
+			return 0
+		case a.kind == store.KindGroup:
+			return -1
+		case b.kind == store.KindGroup:
+			return 1
+		default:
+			return cmp.Compare(a.kind, b.kind)
+		}
+	})
+	for _, p := range order {
 		if p.adopt == nil {
 			continue
 		}

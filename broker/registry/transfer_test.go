@@ -25,6 +25,11 @@ func (f *fixture) furnish() (seed Seed, tokens map[string]string) {
 	seed = must[Seed](f.t)(f.SeedOrganisation(ctx, acme, "Acme & sons <1>"))
 	_, err := f.UpdateOrganisation(ctx, acme, func(o *Organisation) error {
 		o.Quotas.Connections, o.ConnectionLevel = 77, LevelTLSOptional
+		addresses, err := NewAddressList(AddressesDenied, []string{"192.0.2.0/24", "2001:db8::1-2001:db8::9"})
+		o.Connections = ConnectionRules{Levels: map[policy.ID]string{"sensor": LevelBoth}, Addresses: addresses, CertificateRegistration: true}
+		if err != nil {
+			return err
+		}
 		o.Data = map[string]any{"number": json.Number("12345678901234567890"), "list": []any{"a", nil, true}}
 		return nil
 	})
@@ -40,7 +45,7 @@ func (f *fixture) furnish() (seed Seed, tokens map[string]string) {
 	}
 	height := 3.5
 	made, token, err := f.CreateDevice(ctx, acme, Device{
-		Type: "sensor", ID: "behind", GatewayType: "hub", GatewayID: "g1", Groups: []string{"gw_def_res_grp:acme01:hub:g1"},
+		Type: "sensor", ID: "behind", GatewayType: "hub", GatewayID: "g1", Groups: RefsTo("gw_def_res_grp:acme01:hub:g1"),
 		Location: &Location{Longitude: 1, Latitude: 2, Elevation: &height}, CreatedBy: seed.APIKey.Key,
 	}, plugins.Secret{})
 	f.ok(err)
@@ -96,7 +101,7 @@ func TestExportAndImport(t *testing.T) {
 		there.organisation(other) // so that numbers differ
 		there.changes()
 		moved := must[Moved](t)(there.load(file, ImportOptions{}))
-		if got, want := fmt.Sprint(moved.Records), "map[api_key:2 credential:9 device:5 device_type:3 organisation:1 policy:1 role:1 user:2]"; got != want || moved.APIKey != "" || moved.Org != acme || moved.Skipped != 0 {
+		if got, want := fmt.Sprint(moved.Records), "map[api_key:2 credential:9 device:5 device_type:3 group:1 organisation:1 policy:1 role:1 user:2]"; got != want || moved.APIKey != "" || moved.Org != acme || moved.Skipped != 0 {
 			t.Errorf("moved %+v, want %s", moved, want)
 		}
 		if told := there.changes(); len(told) != 2 || told[1].Kind != OrganisationPolicyChanged || told[0].Kind != OrganisationChanged || told[0].Org != acme {
@@ -168,7 +173,7 @@ func TestMerge(t *testing.T) {
 		there.changes()
 
 		moved := must[Moved](t)(there.load(file, ImportOptions{Merge: true}))
-		if got, want := fmt.Sprint(moved.Records, moved.Skipped), "map[api_key:2 device:4 device_type:2 policy:1 role:1 user:2] 2"; got != want {
+		if got, want := fmt.Sprint(moved.Records, moved.Skipped), "map[api_key:2 device:4 device_type:2 group:1 policy:1 role:1 user:2] 2"; got != want {
 			t.Errorf("moved %s, want %s", got, want)
 		}
 		checkWhole(t, there.Registry, acme, 5)
@@ -183,7 +188,7 @@ func TestMerge(t *testing.T) {
 			t.Errorf("told %d changes, want one for each subject, one for the policy and one for the role", len(told))
 		}
 		again := must[Moved](t)(there.load(file, ImportOptions{Merge: true}))
-		if got, want := again.Skipped, 3+5+2+2+1+1; got != want {
+		if got, want := again.Skipped, 3+5+2+2+1+1+1; got != want {
 			t.Errorf("skipped %d, want %d", got, want)
 		}
 		there.background.Wait()

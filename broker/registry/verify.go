@@ -14,8 +14,8 @@ import (
 // credential of the registry. No other verifier may have this name.
 const VerifierName = "token"
 
-// tokenUser is the username of devices and gateways.
-const tokenUser = "use-token-auth"
+// TokenUser is the username of devices and gateways.
+const TokenUser = "use-token-auth"
 
 // TokenVerifier returns the verifier "token" for MQTT connections.
 //
@@ -39,7 +39,7 @@ func (v tokenVerifier) Verify(ctx context.Context, c *plugins.Credential) (polic
 	keyOrg, isKey := parseAPIKey(c.Client.Username)
 	switch id.kind {
 	case policy.KindDevice, policy.KindGateway:
-		if c.Client.Username != tokenUser {
+		if c.Client.Username != TokenUser {
 			return policy.Principal{}, plugins.ErrNotMine
 		}
 	case policy.KindApplication:
@@ -124,6 +124,11 @@ func (r *Registry) verify(ctx context.Context, who claim, token plugins.Secret) 
 	}
 	if !ok || cause != policy.CauseBad {
 		return policy.Principal{}, &plugins.Refusal{Cause: cause}
+	}
+	if stored.Claim != "" {
+		if err := r.settle(ctx, who.Org, DeviceName{who.Type, who.ID}, version); err != nil {
+			return policy.Principal{}, unavailable(err)
+		}
 	}
 	p := who.Principal
 	p.Incarnation = h.Record.Incarnation

@@ -125,13 +125,13 @@ func TestPrincipals(t *testing.T) {
 		organisation := f.organisation(acme)
 		f.deviceType(acme, "sensor", ClassDevice)
 		made, token, err := f.CreateDevice(ctx, acme, Device{
-			Type: "sensor", ID: "d1", Groups: []string{"north"}, Metadata: map[string]any{"floor": "2"},
+			Type: "sensor", ID: "d1", Metadata: map[string]any{"floor": "2"},
 		}, plugins.Secret{})
 		f.ok(err)
 		got := must[policy.Principal](t)(f.connect(ctx, "d:acme01:sensor:d1", "use-token-auth", token))
 		want := policy.Principal{
 			Org: acme, Incarnation: organisation.Incarnation, Kind: policy.KindDevice, Type: "sensor", ID: "d1",
-			Groups: []string{"north"}, Metadata: map[string]any{"floor": "2"}, Verifier: "token", Registered: true,
+			Metadata: map[string]any{"floor": "2"}, Verifier: "token", Registered: true,
 			Credential:        policy.CredentialID{ID: "device/sensor/d1", Version: made.Incarnation},
 			DeviceIncarnation: made.Incarnation, Version: made.Incarnation,
 		}
@@ -324,11 +324,14 @@ func TestRefresh(t *testing.T) {
 		if same := must[policy.Principal](t)(f.Refresh(ctx, &device)); !reflect.DeepEqual(same, device) {
 			t.Errorf("without a change\n got %+v\nwant %+v", same, device)
 		}
-		_, err := f.UpdateDevice(ctx, acme, "sensor", "d1", func(d *Device) error { d.Groups = []string{"south"}; return nil })
+		_, err := f.UpdateDevice(ctx, acme, "sensor", "d1", func(d *Device) error {
+			d.Metadata = map[string]any{"floor": "3"}
+			return nil
+		})
 		f.ok(err)
 		changed := must[policy.Principal](t)(f.Refresh(ctx, &device))
-		if !slices.Equal(changed.Groups, []string{"south"}) || changed.Version <= device.Version {
-			t.Errorf("after an edit of groups: %+v", changed)
+		if changed.Metadata["floor"] != "3" || changed.Version <= device.Version {
+			t.Errorf("after an edit of metadata: %+v", changed)
 		}
 		if same := must[policy.Principal](t)(f.Refresh(ctx, &application)); same.Version != application.Version {
 			t.Errorf("an edit of a device touched an application: %+v", same)

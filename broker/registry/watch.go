@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cordon-mq/cordon/plugins/certificate"
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -34,6 +35,22 @@ const (
 	// RoleChanged: Role, which the organisation made, permits something else. Judge
 	// again whoever has it.
 	RoleChanged
+	// AuthorityCreated: the organisation trusts Authority now.
+	AuthorityCreated
+	// AuthorityDeleted: it does not any more. Close the connections that certificates
+	// of it opened.
+	AuthorityDeleted
+	// CertificatesRevoked: those on Revoked are dead. Close the connections that they
+	// opened.
+	CertificatesRevoked
+	// ServerCertificateChanged: what the organisation's host names show is another one,
+	// or gone. No connection is concerned.
+	ServerCertificateChanged
+	// GroupChanged: Group is gone, or a device was taken out of it. Judge again
+	// whoever reaches it or is in it.
+	GroupChanged
+	// ClaimDeleted: Claim is gone. Close the connections that it opened.
+	ClaimDeleted
 )
 
 func (k ChangeKind) String() string {
@@ -56,6 +73,18 @@ func (k ChangeKind) String() string {
 		return "organisation_policy_changed"
 	case RoleChanged:
 		return "role_changed"
+	case GroupChanged:
+		return "group_changed"
+	case ClaimDeleted:
+		return "claim_deleted"
+	case AuthorityCreated:
+		return "authority_created"
+	case AuthorityDeleted:
+		return "authority_deleted"
+	case ServerCertificateChanged:
+		return "server_certificate_changed"
+	case CertificatesRevoked:
+		return "certificates_revoked"
 	default:
 		return "none"
 	}
@@ -74,7 +103,11 @@ type Change struct {
 	Type, ID          policy.ID
 	DeviceIncarnation uint64
 	APIKey            string
-	Role              string // RoleChanged
+	Role              string            // RoleChanged
+	Group             string            // GroupChanged
+	Claim             policy.ID         // ClaimDeleted
+	Authority         policy.ID         // AuthorityCreated, AuthorityDeleted
+	Revoked           *certificate.List // CertificatesRevoked
 
 	// CredentialReplaced: the one that is dead, and since when. A zero At is now;
 	// else it is the end of the grace, in the future, when nobody is told again:

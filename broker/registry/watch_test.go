@@ -96,7 +96,7 @@ func TestChanges(t *testing.T) {
 			deviceIncarnation, first = d.Incarnation, credential("device/hub/g1")
 			return err
 		}, device(SubjectChanged), false},
-		{"edit device", editDevice(func(d *Device) { d.Groups = []string{"g"} }), device(SubjectChanged), true},
+		{"edit device", editDevice(func(d *Device) { d.Metadata = map[string]any{"a": "b"} }), device(SubjectChanged), true},
 		{"disable device", editDevice(func(d *Device) { d.Disabled = true }), device(SubjectDisabled), true},
 		{"enable device", editDevice(func(d *Device) { d.Disabled = false }), device(SubjectChanged), true},
 		{"replace token with grace", func() error {
@@ -120,7 +120,9 @@ func TestChanges(t *testing.T) {
 			_, err := f.UpdateType(ctx, acme, "hub", func(d *DeviceType) error { d.Description = "x"; return nil })
 			return err
 		}, nothing, true},
-		{"delete device", func() error { return f.DeleteDevice(ctx, acme, "hub", "g1") }, device(SubjectDeleted), true},
+		{"delete gateway", func() error { return f.DeleteDevice(ctx, acme, "hub", "g1") }, func() []Change {
+			return append(device(SubjectDeleted)(), Change{Kind: GroupChanged, Org: acme, Incarnation: incarnation, Group: "gw_def_res_grp:acme01:hub:g1"})
+		}, true},
 		{"delete type", func() error { return f.DeleteType(ctx, acme, "hub") }, nothing, true},
 		{"create API key", func() error {
 			k, _, err := f.CreateAPIKey(ctx, acme, APIKey{})

@@ -34,6 +34,11 @@ type writing struct {
 	// pending finds the last operation on a key. Only bulk calls have it: theirs is
 	// the only write whose later parts depend on earlier ones.
 	pending map[store.Key]int
+	// regrouped are changes of groups, each once: they are told after all others.
+	regrouped []Change
+	// members counts the devices of groups that more are put into.
+	members map[GroupRef]int
+	gone    []store.Prefix // what nothing leads to any more after the commit
 }
 
 // write runs fill and commits what it gathered, as one step, then tells the
@@ -63,10 +68,27 @@ func (r *Registry) write(ctx context.Context, op string, kind weight, fill func(
 	}
 	err := commit(context.WithoutCancel(ctx), r.store, w.ops...)
 	r.cache.forget(w.ops)
+	r.trusts.forget(w.ops)
 	if err == nil || r.visible(w) {
-		r.watchers.tell(w.changes)
+		r.watchers.tell(append(w.changes, w.regrouped...))
+		r.sweep(w.gone)
 	}
 	return at(op, err)
+}
+
+// sweep frees the space of what nothing leads to any more. What a crash keeps it from
+// goes with the organisation.
+func (r *Registry) sweep(gone []store.Prefix) {
+	if len(gone) == 0 {
+		return
+	}
+	r.background.Go(func() {
+		for _, prefix := range gone {
+			if err := store.DeletePrefix(r.ctx, r.store, prefix); err != nil && r.ctx.Err() == nil {
+				r.log.Error("remove index of deleted group", "error", err)
+			}
+		}
+	})
 }
 
 // visible reports whether a write whose commit failed takes effect all the

@@ -115,10 +115,13 @@ func TestKindNumbers(t *testing.T) {
 	want := map[store.Kind]string{
 		0x01: "schema", 0x02: "directory", 0x03: "incarnation", 0x04: "decision-log",
 		0x10: "organisation", 0x11: "device-type", 0x12: "device",
-		0x13: "credential", 0x14: "api-key", 0x15: "user", 0x16: "policy", 0x17: "role",
+		0x13: "credential", 0x14: "api-key", 0x15: "user", 0x16: "policy", 0x17: "role", 0x18: "claim", 0x1a: "group",
+		0x1b: "server-certificate", 0x1c: "managed-device", 0x1d: "action-bundle", 0x1e: "authority", 0x1f: "revocation-list",
 		0x20: "session", 0x21: "subscription", 0x22: "message", 0x23: "queue",
-		0x24: "inbound", 0x25: "outbound", 0x26: "retained", 0x27: "will",
+		0x24: "inbound", 0x25: "outbound", 0x26: "retained", 0x27: "will", 0x28: "arrival",
 		0x30: "client-state", 0x31: "connection-log", 0x32: "last-event", 0x33: "traffic", 0x34: "noting", 0x35: "diagnostic",
+		0x36: "management-request", 0x37: "management-task", 0x38: "management-open", 0x39: "violation",
+		0x40: "group-member", 0x41: "attached", 0x42: "role-holder", 0x43: "registered",
 	}
 	for kind := range store.Kind(0xff) {
 		name, known := want[kind]

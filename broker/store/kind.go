@@ -36,6 +36,20 @@ const (
 	KindPolicy Kind = 0x16
 	// KindRole is a role that an organisation made itself.
 	KindRole Kind = 0x17
+	// KindClaim is a claim that devices register themselves by.
+	KindClaim Kind = 0x18
+	// KindGroup is a group of devices.
+	KindGroup Kind = 0x1a
+	// KindServerCertificate is what an organisation's own host names show.
+	KindServerCertificate Kind = 0x1b
+	// KindManagedDevice is what a device said of how it is managed.
+	KindManagedDevice Kind = 0x1c
+	// KindActionBundle is a set of device management actions that an organisation made.
+	KindActionBundle Kind = 0x1d
+	// KindAuthority is a certificate authority that an organisation trusts.
+	KindAuthority Kind = 0x1e
+	// KindRevocationList is a list of certificates that an issuer has revoked.
+	KindRevocationList Kind = 0x1f
 )
 
 // Kinds of an organisation's messaging.
@@ -56,6 +70,8 @@ const (
 	KindRetained Kind = 0x26
 	// KindWill is the will of a session.
 	KindWill Kind = 0x27
+	// KindArrival is a message that a part of the server has not dealt with.
+	KindArrival Kind = 0x28
 )
 
 // Kinds of what is noted about an organisation's clients beside messaging.
@@ -72,6 +88,28 @@ const (
 	KindNoting Kind = 0x34
 	// KindDiagnostic is an entry of a device's diagnostic log or error codes.
 	KindDiagnostic Kind = 0x35
+	// KindManagementRequest is a request of device management.
+	KindManagementRequest Kind = 0x36
+	// KindManagementTask is what such a request asks of one device.
+	KindManagementTask Kind = 0x37
+	// KindManagementOpen leads from a device to a task that is not complete.
+	KindManagementOpen Kind = 0x38
+	// KindViolation is how often clients violated what an organisation demands of
+	// connections.
+	KindViolation Kind = 0x39
+)
+
+// Kinds of what is derived from an organisation's registry, to find it by something
+// else than its name.
+const (
+	// KindGroupMember leads from a group to its devices.
+	KindGroupMember Kind = 0x40
+	// KindAttached leads from a gateway to the devices behind it.
+	KindAttached Kind = 0x41
+	// KindRoleHolder leads from a role to the gateways that have it.
+	KindRoleHolder Kind = 0x42
+	// KindRegistered is how many devices certificates have registered.
+	KindRegistered Kind = 0x43
 )
 
 // String returns the name of the kind, for logs.
@@ -101,6 +139,16 @@ func (k Kind) String() string {
 		return "policy"
 	case KindRole:
 		return "role"
+	case KindGroup:
+		return "group"
+	case KindServerCertificate:
+		return "server-certificate"
+	case KindClaim:
+		return "claim"
+	case KindAuthority:
+		return "authority"
+	case KindRevocationList:
+		return "revocation-list"
 	case KindSession:
 		return "session"
 	case KindSubscription:
@@ -117,6 +165,8 @@ func (k Kind) String() string {
 		return "retained"
 	case KindWill:
 		return "will"
+	case KindArrival:
+		return "arrival"
 	case KindClientState:
 		return "client-state"
 	case KindConnectionLog:
@@ -129,6 +179,26 @@ func (k Kind) String() string {
 		return "noting"
 	case KindDiagnostic:
 		return "diagnostic"
+	case KindManagedDevice:
+		return "managed-device"
+	case KindActionBundle:
+		return "action-bundle"
+	case KindManagementRequest:
+		return "management-request"
+	case KindManagementTask:
+		return "management-task"
+	case KindManagementOpen:
+		return "management-open"
+	case KindRegistered:
+		return "registered"
+	case KindViolation:
+		return "violation"
+	case KindGroupMember:
+		return "group-member"
+	case KindAttached:
+		return "attached"
+	case KindRoleHolder:
+		return "role-holder"
 	default:
 		return fmt.Sprintf("kind-%#02x", byte(k))
 	}
