@@ -69,6 +69,10 @@ type Deps struct {
 	// them; nil: there are no routes for either.
 	Ledger  *ledger.Ledger
 	Clients Clients
+	// ServerCertificates are those of organisations; nil: there are no routes for them.
+	ServerCertificates ServerCertificates
+	// Management asks devices to do something; nil: there are no routes for it.
+	Management Management
 }
 
 // Registry is what the interface asks of the registry; *registry.Registry is one.
@@ -76,11 +80,16 @@ type Registry interface {
 	Credentials
 	Types
 	Devices
+	Groups
 	BulkDevices
 	APIKeys
 	Roles
+	Users
+	Authorities
+	Claims
 	Organisations
 	Transfers
+	ManagedDevices
 }
 
 // Failures bounds how often an address may be wrong. Both methods are safe for
@@ -113,14 +122,20 @@ type API struct {
 	decisions  Decisions
 	reviews    Reviews
 	streams    streams
+	refusals   refusals
 
-	ledger  *ledger.Ledger
-	clients Clients
-	noted   sync.Mutex // edits of what is noted, one at a time
+	ledger     *ledger.Ledger
+	clients    Clients
+	management Management
+	shown      ServerCertificates
+	noted      sync.Mutex // edits of what is noted, one at a time
 
 	https, socket http.Handler
 	operations    []operation // of /api/v0002
 	document      []byte      // its OpenAPI document
+	// undescribed is told where a handler asks for a parameter that its operation does
+	// not describe. Tests set it.
+	undescribed func(*operation, string)
 }
 
 // New builds the routes.
@@ -135,7 +150,7 @@ func New(cfg Config, d Deps) (*API, error) {
 		log: cfg.Log, now: cfg.Now, maxBody: cfg.MaxBody, version: cfg.Version, domain: cfg.Domain,
 		registry: d.Registry, decider: d.Decider, bearers: d.Verifiers, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
 		revisions: d.Revisions, gate: d.Gate, messaging: d.Messaging, decisions: d.Decisions, reviews: d.Reviews, narrowings: d.Narrowings,
-		ledger: d.Ledger, clients: d.Clients,
+		ledger: d.Ledger, clients: d.Clients, management: d.Management, shown: d.ServerCertificates,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -154,14 +169,18 @@ func New(cfg Config, d Deps) (*API, error) {
 	if err := a.mountV0002(mux); err != nil {
 		return nil, err
 	}
-	a.operatorRoutes(newSurface(a, mux, operatorPrefix, bearerGate{a}))
+	if err := a.mountOperator(mux, bearerGate{a}); err != nil {
+		return nil, err
+	}
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /readyz", a.readiness)
 	a.mountMetrics(mux, d.Metrics, bearerGate{a})
 	a.https = &front{a, mux}
 
 	mux = http.NewServeMux()
-	a.operatorRoutes(newSurface(a, mux, operatorPrefix, socketGate{a}))
+	if err := a.mountOperator(mux, socketGate{a}); err != nil {
+		return nil, err
+	}
 	a.mountMetrics(mux, d.Metrics, socketGate{a})
 	a.socket = &front{a, mux}
 	return a, nil
@@ -186,6 +205,12 @@ func (a *API) mountV0002(mux *http.ServeMux) error {
 	a.bulkRoutes(s)
 	a.apiKeyRoutes(s)
 	a.roleRoutes(s)
+	a.groupRoutes(s)
+	a.certificateRoutes(s)
+	a.claimRoutes(s, mux)
+	a.connectionRoutes(s)
+	a.serverCertificateRoutes(s)
+	a.userRoutes(s)
 	a.authorizationRoutes(s)
 	a.behindRoutes(s)
 	a.serviceRoutes(s)
@@ -194,6 +219,10 @@ func (a *API) mountV0002(mux *http.ServeMux) error {
 		a.eventRoutes(s)
 		a.diagnosticRoutes(s)
 		a.usageRoutes(s)
+		a.violationRoutes(s)
+	}
+	if a.management != nil {
+		a.managementRoutes(s)
 	}
 	if a.messaging != nil {
 		a.messagingRoutes(s, mux)
@@ -209,7 +238,17 @@ func (a *API) mountV0002(mux *http.ServeMux) error {
 		a.reviewRoutes(s, ownOrg, maxPolicyBody)
 	}
 	a.operations = s.operations
-	return a.mountDocument(s, mux)
+	var err error
+	a.document, err = a.mountDocument(s, mux, nil)
+	return err
+}
+
+// mountOperator registers the routes of the operator, behind g.
+func (a *API) mountOperator(mux *http.ServeMux, g gate) error {
+	s := newSurface(a, mux, operatorPrefix, g)
+	a.operatorRoutes(s)
+	_, err := a.mountDocument(s, mux, g)
+	return err
 }
 
 type statusBody struct {

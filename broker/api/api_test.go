@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/ledger"
+	"github.com/cordon-mq/cordon/broker/pki/tenant"
 	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/broker/store/memstore"
 	"github.com/cordon-mq/cordon/plugins"
@@ -27,17 +28,19 @@ const operatorToken = "0123456789abcdef0123456789abcdef0123456789abcdef012345678
 
 // world is a broker's administration with two organisations, acme01 and other1.
 type world struct {
-	t        *testing.T
-	registry *registry.Registry
-	decider  *policytest.Recorder
-	api      *API
-	ledger   *ledger.Ledger
-	clients  *fakeClients
-	logs     *logs
-	clock    *clock
-	acme     registry.Seed
-	other    registry.Seed
-	secrets  []string // every token and password that was given out
+	t          *testing.T
+	registry   *registry.Registry
+	decider    *policytest.Recorder
+	api        *API
+	ledger     *ledger.Ledger
+	clients    *fakeClients
+	management *fakeManagement
+	logs       *logs
+	clock      *clock
+	acme       registry.Seed
+	other      registry.Seed
+	keeper     *tenant.Keeper
+	secrets    []string // every token and password that was given out
 }
 
 func newWorld(t *testing.T, change ...func(*Config, *Deps)) *world {
@@ -57,15 +60,21 @@ func newWorld(t *testing.T, change ...func(*Config, *Deps)) *world {
 	}
 	w.ledger = ledger.On(st)
 	w.clients = &fakeClients{ledger: w.ledger}
+	w.management = &fakeManagement{now: w.clock.now}
+	w.keeper = w.keepServerCertificates()
 	deps := Deps{
 		Registry: w.registry, Decider: w.decider, OperatorToken: plugins.NewSecret([]byte(operatorToken)),
-		Ledger: w.ledger, Clients: w.clients,
+		Ledger: w.ledger, Clients: w.clients, Management: w.management,
+		ServerCertificates: w.keeper,
 	}
 	for _, f := range change {
 		f(&cfg, &deps)
 	}
 	if w.api, err = New(cfg, deps); err != nil {
 		t.Fatal(err)
+	}
+	w.api.undescribed = func(op *operation, name string) {
+		t.Errorf("%s %s reads the parameter %s, which the OpenAPI document does not have", op.method, op.path, name)
 	}
 	return w
 }

@@ -53,12 +53,12 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 			return nil, d.refuseCredential(r, op, err)
 		}
 	}
-	denied, err := d.judge(r, op, &p, username, body)
+	denied, groups, err := d.judge(r, op, &p, username, body)
 	if err != nil {
 		return nil, err
 	}
 	return &call{
-		org: p.Org, caller: publicName(&p), params: r.PathValue, query: r.URL.Query(), body: body, packed: packed, denied: denied,
+		org: p.Org, caller: publicName(&p), params: r.PathValue, query: d.api.query(op, r.URL), body: body, packed: packed, denied: denied, groups: groups,
 		still: d.still(r, op, p, username, body),
 	}, nil
 }
@@ -77,7 +77,7 @@ func (d *door) still(r *http.Request, op *operation, p policy.Principal, usernam
 		if live == judged && reflect.DeepEqual(now, p) {
 			return nil
 		}
-		if _, err := d.judge(r, op, &now, username, body); err != nil {
+		if _, _, err := d.judge(r, op, &now, username, body); err != nil {
 			return err
 		}
 		p, judged = now, live
@@ -131,15 +131,16 @@ func (d *door) refuseCredential(r *http.Request, op *operation, err error) error
 }
 
 // judge asks the policy: once, or in a bulk call once for each device type. The
-// types that it denies come back; where it denies all, that is the error.
-func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string, body []byte) (map[policy.ID]error, error) {
+// types that it denies come back; where it denies all, that is the error. Groups are
+// those whose devices the call is about, nil for all.
+func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, username string, body []byte) (denied map[policy.ID]error, groups []string, err error) {
 	ctx := r.Context()
 	org, err := d.api.registry.OrganisationFacts(ctx, p.Org)
 	if err != nil && policy.KindOf(err) == policy.KindNotFound {
-		return nil, d.refuseCredential(r, op, &plugins.Refusal{Cause: policy.CauseRevoked}) // deleted just now
+		return nil, nil, d.refuseCredential(r, op, &plugins.Refusal{Cause: policy.CauseRevoked}) // deleted just now
 	}
 	if err != nil {
-		return nil, fmt.Errorf("facts of the organisation: %w", err)
+		return nil, nil, fmt.Errorf("facts of the organisation: %w", err)
 	}
 	request := policy.Request{
 		Action: policy.ActionAdminister,
@@ -151,31 +152,38 @@ func (d *door) judge(r *http.Request, op *operation, p *policy.Principal, userna
 	for _, name := range parameters(op.path) {
 		request.Target[name] = r.PathValue(name)
 	}
+	if request.Device, err = d.judgedDevice(ctx, p.Org, request.Target); err != nil {
+		return nil, nil, fmt.Errorf("facts of the device: %w", err)
+	}
 	if err := d.given(ctx, op, &target{org: p.Org, params: r.PathValue, body: body}, request.Target); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	facts := &policy.Facts{Principal: p, Org: org, Client: clientOf(r, username)}
 	judge := d.api.decider.Judge(facts)
 	var types []policy.ID
 	if op.types != nil {
 		if types, err = op.types(&target{org: p.Org, params: r.PathValue, body: body}); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if len(types) == 0 {
-		return nil, d.decide(r, op, judge, p, &request)
+		groups, err = d.decide(r, op, judge, p, &request)
+		return nil, groups, err
 	}
-	denied := map[policy.ID]error{}
+	denied = map[policy.ID]error{}
 	for _, typ := range types {
 		request.Target = map[string]string{"typeId": string(typ)}
-		if err := d.decide(r, op, judge, p, &request); err != nil {
+		within, err := d.decide(r, op, judge, p, &request)
+		if err != nil {
 			denied[typ] = err
+			continue
 		}
+		groups = narrower(groups, within)
 	}
 	if len(denied) == len(types) {
-		return nil, denied[types[0]]
+		return nil, nil, denied[types[0]]
 	}
-	return denied, nil
+	return denied, groups, nil
 }
 
 // given says what the call would give somebody, or let the caller take: roles, and
@@ -201,20 +209,24 @@ func (d *door) given(ctx context.Context, op *operation, t *target, into map[str
 	return err
 }
 
-// decide asks one question. An absent decision denies.
-func (d *door) decide(r *http.Request, op *operation, judge policy.Judge, p *policy.Principal, request *policy.Request) error {
+// decide asks one question. An absent decision denies, and what is hidden is answered
+// here as what is not there: see hiddenAs.
+func (d *door) decide(r *http.Request, op *operation, judge policy.Judge, p *policy.Principal, request *policy.Request) (groups []string, err error) {
 	decision := judge.Decide(r.Context(), request)
 	if decision == nil {
 		decision = &policy.Decision{Cause: policy.CauseError}
 	}
 	if decision.Allow {
-		return nil
+		return decision.Groups, nil
 	}
 	d.log(r, op, refusal{
 		principal: p, cause: decision.Cause, decision: decision.ID,
 		words: decision.Reason, detail: decision.Detail,
 	})
-	return &policy.Error{Kind: policy.KindForbidden, Public: decision.PublicReason()}
+	if decision.OnDeny == policy.Hide {
+		return nil, hiddenAs(op)
+	}
+	return nil, &policy.Error{Kind: policy.KindForbidden, Public: decision.PublicReason()}
 }
 
 // refusal is what the log says of one.
@@ -227,6 +239,7 @@ type refusal struct {
 }
 
 func (d *door) log(r *http.Request, op *operation, why refusal) {
+	d.api.refusals.count(surfaceOrganisation, why.cause)
 	org, client := "", guessedKey(r)
 	if why.principal != nil {
 		org, client = why.principal.Org.String(), publicName(why.principal)

@@ -35,7 +35,7 @@ func (a *API) authorizationRoutes(s *surface) {
 	const one = "/authorization/devices/{clientId}"
 	handle(s, operation{
 		method: "GET", path: "/authorization/devices", id: "listAccess", summary: "Which devices may connect, by type and identifier",
-		status: http.StatusOK, list: true,
+		status: http.StatusOK, list: true, queries: deviceParameters(),
 	}, a.listAccess)
 	handle(s, operation{
 		method: "GET", path: one, id: "readAccess", summary: "Whether a device may connect",
@@ -45,6 +45,16 @@ func (a *API) authorizationRoutes(s *surface) {
 		method: "PUT", path: one, id: "updateAccess", summary: "Enable a device, or disable and disconnect it",
 		status: http.StatusOK, body: true,
 	}, a.updateAccess)
+	handle(s, operation{
+		method: "GET", path: one + "/roles", id: "readDeviceRoles", summary: "Roles of a gateway, and the groups that it reaches",
+		status: http.StatusOK,
+	}, a.readDeviceRoles)
+	for _, path := range []string{"/roles", "/withroles"} {
+		handle(s, operation{
+			method: "PUT", path: one + path, id: "replaceDeviceRoles" + strings.TrimPrefix(path, "/"), summary: "Give a gateway other roles, none beyond the caller, or other groups",
+			status: http.StatusOK, body: true, roles: a.gatewayRoles,
+		}, a.replaceDeviceRoles)
+	}
 }
 
 // subject is the device that a client ID in the path names. One of another
@@ -69,9 +79,11 @@ func addresses(class string, d *registry.Device) bool {
 }
 
 func (a *API) listAccess(ctx context.Context, c *call, _ *none) (List[AccessObject], error) {
-	return listing(c, func(page registry.Page) ([]registry.Device, string, error) {
-		return a.registry.Devices(ctx, c.org, "", page)
-	}, deviceOrder(), deviceFilters(true), func(d *registry.Device) AccessObject { return showAccess(c.org, d) })
+	devices, err := a.devices(ctx, c)
+	if err != nil {
+		return List[AccessObject]{}, err
+	}
+	return listing(c, devices, deviceOrder(), deviceFilters(), func(d *registry.Device) AccessObject { return showAccess(c.org, d) })
 }
 
 func (a *API) readAccess(ctx context.Context, c *call, _ *none) (AccessObject, error) {

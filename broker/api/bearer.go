@@ -44,7 +44,7 @@ func (d *door) verifyBearer(r *http.Request, token string) (policy.Principal, st
 		username = pluginUser + names[0]
 	}
 	client := clientOf(r, username)
-	refs, err := d.api.decider.Verifiers(r.Context(), client)
+	refs, err := d.api.decider.Verifiers(r.Context(), client, nil)
 	if err != nil {
 		return policy.Principal{}, username, fmt.Errorf("choose verifiers: %w", err)
 	}

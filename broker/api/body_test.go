@@ -169,7 +169,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, into := range []any{&NewDevice{}, &DevicePatch{}, &NewType{}, &NewAPIKey{}, &AccessPatch{}, &NewRole{}, &APIKeyRoles{}, &DeviceTokenRequest{}, &QuotasPatch{}} {
+		for _, into := range []any{&NewDevice{}, &DevicePatch{}, &NewType{}, &NewAPIKey{}, &AccessPatch{}, &NewRole{}, &RolesObject{}, &DeviceTokenRequest{}, &QuotasPatch{}} {
 			err := decode(body, into)
 			if err == nil {
 				if !json.Valid(body) {

@@ -23,6 +23,7 @@ const (
 // BulkDevices is what the bulk routes work on.
 type BulkDevices interface {
 	AddDevices(ctx context.Context, org policy.OrgID, devices []registry.NewDevice) ([]registry.Result, error)
+	UpdateDevices(ctx context.Context, org policy.OrgID, edits []registry.DeviceEdit) ([]registry.Result, error)
 	RemoveDevices(ctx context.Context, org policy.OrgID, names []registry.DeviceName) ([]registry.Result, error)
 }
 
@@ -30,6 +31,12 @@ type BulkDevices interface {
 type BulkNewDevice struct {
 	TypeID *string `json:"typeId" nullable:"false"`
 	NewDevice
+}
+
+// BulkDevicePatch is one entry of a bulk update: what can be changed of one device.
+type BulkDevicePatch struct {
+	BulkDeviceName
+	DevicePatch
 }
 
 // BulkDeviceName is one entry of a bulk removal.
@@ -57,12 +64,16 @@ func (b BulkResults) whole() bool {
 func (a *API) bulkRoutes(s *surface) {
 	handle(s, operation{
 		method: "GET", path: "/bulk/devices", id: "listAllDevices", summary: "Devices of all types, by type and identifier",
-		status: http.StatusOK, list: true,
+		status: http.StatusOK, list: true, queries: deviceParameters(),
 	}, a.listAllDevices)
 	handle(s, operation{
 		method: "POST", path: "/bulk/devices/add", id: "addDevices", summary: "Register devices; the answer holds their tokens, once",
 		status: http.StatusCreated, partly: http.StatusAccepted, body: true, types: typesIn(func(e *BulkNewDevice) *string { return e.TypeID }),
 	}, a.addDevices)
+	handle(s, operation{
+		method: "PUT", path: "/bulk/devices/update", id: "updateDevices", summary: "Change devices, each as PUT of the device alone does",
+		status: http.StatusOK, partly: http.StatusAccepted, body: true, types: typesIn(func(e *BulkDevicePatch) *string { return e.TypeID }),
+	}, a.updateDevices)
 	handle(s, operation{
 		method: "POST", path: "/bulk/devices/remove", id: "removeDevices", summary: "Remove devices and disconnect them; one that does not exist counts as removed",
 		status: http.StatusCreated, partly: http.StatusAccepted, body: true, types: typesIn(func(e *BulkDeviceName) *string { return e.TypeID }),
@@ -80,25 +91,31 @@ func typesIn[Entry any](typeOf func(*Entry) *string) func(*target) ([]policy.ID,
 		if err := decode(t.body, &entries); err != nil {
 			return nil, err
 		}
-		seen := map[policy.ID]bool{}
-		for i := range entries {
-			id, err := bodyID("typeId", typeOf(&entries[i]))
-			if err != nil || seen[id] {
-				continue
-			}
-			if len(types) == maxBulkTypes {
-				return nil, invalid("typeId", "must be one of at most "+strconv.Itoa(maxBulkTypes)+" in one call")
-			}
-			seen[id], types = true, append(types, id)
-		}
-		return types, nil
+		return distinctTypes(entries, typeOf)
 	}
 }
 
+func distinctTypes[Entry any](entries []Entry, typeOf func(*Entry) *string) (types []policy.ID, err error) {
+	seen := map[policy.ID]bool{}
+	for i := range entries {
+		id, err := bodyID("typeId", typeOf(&entries[i]))
+		if err != nil || seen[id] {
+			continue
+		}
+		if len(types) == maxBulkTypes {
+			return nil, invalid("typeId", "must be one of at most "+strconv.Itoa(maxBulkTypes)+" in one call")
+		}
+		seen[id], types = true, append(types, id)
+	}
+	return types, nil
+}
+
 func (a *API) listAllDevices(ctx context.Context, c *call, _ *none) (List[DeviceObject], error) {
-	return listing(c, func(page registry.Page) ([]registry.Device, string, error) {
-		return a.registry.Devices(ctx, c.org, "", page)
-	}, deviceOrder(), deviceFilters(true), showDevice(c.org))
+	devices, err := a.devices(ctx, c)
+	if err != nil {
+		return List[DeviceObject]{}, err
+	}
+	return listing(c, devices, deviceOrder(), deviceFilters(), showDevice(c.org))
 }
 
 // bulk is a call under way: what is known of each entry, and what the entries that
@@ -138,7 +155,7 @@ func (a *API) addDevices(ctx context.Context, c *call, in *[]BulkNewDevice) (Bul
 	chosenTokens := 0
 	for i := range *in {
 		entry := &(*in)[i]
-		item, err := a.newDevice(c, entry)
+		item, err := a.newDevice(ctx, c, entry)
 		if item.Token.Len() > 0 {
 			chosenTokens++
 		}
@@ -155,9 +172,9 @@ func (a *API) addDevices(ctx context.Context, c *call, in *[]BulkNewDevice) (Bul
 }
 
 // newDevice is what an entry asks for.
-func (a *API) newDevice(c *call, in *BulkNewDevice) (registry.NewDevice, error) {
+func (a *API) newDevice(ctx context.Context, c *call, in *BulkNewDevice) (registry.NewDevice, error) {
 	typ, typErr := c.bulkType(in.TypeID)
-	d, err := a.requested(c, typ, &in.NewDevice)
+	d, err := a.requested(ctx, c, typ, &in.NewDevice)
 	if err := errors.Join(typErr, err); err != nil {
 		return registry.NewDevice{}, err
 	}
@@ -173,11 +190,47 @@ func (c *call) bulkType(given *string) (policy.ID, error) {
 	return typ, c.denied[typ]
 }
 
+func (a *API) updateDevices(ctx context.Context, c *call, in *[]BulkDevicePatch) (BulkResults, error) {
+	b := bulk[registry.DeviceEdit]{results: BulkResults{}}
+	now := a.now().UTC()
+	for i := range *in {
+		entry := &(*in)[i]
+		typ, typErr := c.bulkType(entry.TypeID)
+		id, idErr := bodyID("deviceId", entry.DeviceID)
+		if typErr == nil && idErr == nil {
+			found, err := a.finds(ctx, c, typ, id)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				idErr = notFound("device")
+			}
+		}
+		edit := func(d *registry.Device) error { return entry.apply(d, now) }
+		b.enter(entry.TypeID, entry.DeviceID, registry.DeviceEdit{DeviceName: registry.DeviceName{Type: typ, ID: id}, Edit: edit}, errors.Join(typErr, idErr))
+	}
+	results, err := a.registry.UpdateDevices(ctx, c.org, b.items)
+	if err != nil {
+		return nil, err
+	}
+	return b.finish(results, func(err error) bool { return err == nil }), nil
+}
+
 func (a *API) removeDevices(ctx context.Context, c *call, in *[]BulkDeviceName) (BulkResults, error) {
 	b := bulk[registry.DeviceName]{results: BulkResults{}}
 	for _, entry := range *in {
 		typ, typErr := c.bulkType(entry.TypeID)
 		id, idErr := bodyID("deviceId", entry.DeviceID)
+		if typErr == nil && idErr == nil {
+			found, err := a.finds(ctx, c, typ, id)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				b.results = append(b.results, BulkResult{TypeID: string(typ), DeviceID: string(id), Success: true})
+				continue
+			}
+		}
 		b.enter(entry.TypeID, entry.DeviceID, registry.DeviceName{Type: typ, ID: id}, errors.Join(typErr, idErr))
 	}
 	results, err := a.registry.RemoveDevices(ctx, c.org, b.items)

@@ -93,6 +93,52 @@ func TestBulkAddAndRemove(t *testing.T) {
 	w.call("POST", "/bulk/devices/add", `[]`, http.StatusCreated).wantJSON(t, `[]`)
 }
 
+func TestBulkUpdate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fleet()
+	const path = "/bulk/devices/update"
+	all := w.call("PUT", path, `[
+		{"typeId":"sensor","deviceId":"d1","metadata":{"n":1},"deviceInfo":{"model":"S3","fwVersion":null},"status":{"alert":{"enabled":true}},"unknown":1},
+		{"typeId":"hub","deviceId":"g1","deviceInfo":{"fwVersion":"2"}}
+	]`, http.StatusOK)
+	all.wantJSON(t, `[{"typeId":"sensor","deviceId":"d1","success":true},{"typeId":"hub","deviceId":"g1","success":true}]`)
+	device := w.call("GET", "/device/types/sensor/devices/d1", "", http.StatusOK).object(t)
+	if got := fmt.Sprint(device["metadata"], device["deviceInfo"], device["status"]); got != "map[n:1] map[model:S3] map[alert:map[enabled:true timestamp:2026-01-31T12:00:00.000Z]]" {
+		t.Errorf("device = %s", got)
+	}
+	some := w.call("PUT", path, `[
+		{"typeId":"sensor","deviceId":"none","metadata":{"n":2}},
+		{"typeId":"sensor","deviceId":"d1","metadata":{"n":3}},
+		{"typeId":"sensor","deviceId":"d1","deviceInfo":{"model":"`+strings.Repeat("x", 2000)+`"},"metadata":{"n":4}},
+		{"typeId":"sensor","deviceId":"d1","status":{"alert":{"timestamp":"yesterday"}}},
+		{"deviceId":"d1"}, {"typeId":"sensor"}, null,
+		{"typeId":"absent","deviceId":"d1"}
+	]`, http.StatusAccepted).results(t)
+	for i, want := range []string{
+		"no such device", "", "the request is not valid: deviceInfo.model: ", "the request is not valid: status.alert.timestamp: ",
+		"the request is not valid: typeId: is required", "the request is not valid: deviceId: is required", "the request is not valid: typeId: is required", "no such device",
+	} {
+		if got := some[i]; got.Success != (want == "") || !strings.HasPrefix(got.Message, want) || got.Message != "" && want == "" || got.AuthToken != "" {
+			t.Errorf("entry %d = %+v, want %q", i, got, want)
+		}
+	}
+	if device = w.call("GET", "/device/types/sensor/devices/d1", "", http.StatusOK).object(t); fmt.Sprint(device["metadata"]) != "map[n:3]" {
+		t.Errorf("device = %v", device)
+	}
+	w.call("PUT", path, `[]`, http.StatusOK).wantJSON(t, `[]`)
+	w.call("PUT", path, `{}`, http.StatusBadRequest)
+
+	w.decider.On(policy.ActionAdminister, func(_ *policy.Facts, r *policy.Request) *policy.Decision {
+		return &policy.Decision{Allow: r.Target["typeId"] != "hub", Reason: "not hubs", ID: "x1"}
+	})
+	half := w.call("PUT", path, `[{"typeId":"hub","deviceId":"g1","metadata":{"n":5}},{"typeId":"sensor","deviceId":"d1","metadata":{"n":5}}]`, http.StatusAccepted).results(t)
+	if half[0].Success || !strings.Contains(half[0].Message, "not hubs") || !half[1].Success {
+		t.Errorf("results = %+v", half)
+	}
+	w.call("PUT", path, `[{"typeId":"hub","deviceId":"g1","metadata":{"n":6}}]`, http.StatusForbidden)
+}
+
 func TestBulkBodies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

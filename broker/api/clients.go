@@ -105,7 +105,13 @@ func (a *API) clientRoutes(s *surface) {
 	const one = "/clientconnectionstates/{clientId}"
 	handle(s, operation{
 		method: "GET", path: "/clientconnectionstates", id: "listClientStates", summary: "Whether clients are connected, by client ID",
-		status: http.StatusOK, list: true,
+		status: http.StatusOK, list: true, queries: []parameter{
+			sortParameter(stateOrder()),
+			{"connectionStatus", "connected or disconnected."},
+			{"connectedAfter", "Those whose last connection began after this moment, in ISO 8601."},
+			{"deviceType", "Those of this device type."},
+			{"deviceId", "Those of devices with this identifier."},
+		},
 	}, a.listStates)
 	handle(s, operation{
 		method: "GET", path: one, id: "readClientState", summary: "Whether a client is connected",
@@ -133,7 +139,7 @@ func (a *API) clientRoutes(s *surface) {
 	}, a.updateEventSetting)
 	handle(s, operation{
 		method: "GET", path: "/logs/connection", id: "readConnectionLog", summary: "The connection log of a device, the newest line first",
-		status: http.StatusOK, queries: []string{"typeId", "deviceId"},
+		status: http.StatusOK, queries: []parameter{{"typeId", "Required."}, {"deviceId", "Required."}},
 	}, a.connectionLog)
 }
 
@@ -156,10 +162,14 @@ func (a *API) states(ctx context.Context, c *call) (ledger.Tenant, error) {
 	return t, err
 }
 
-// stands reports whether s is of a device that still is the one it was.
+// stands reports whether s is of a device that still is the one it was, and that the
+// call finds.
 func (a *API) stands(ctx context.Context, c *call, s *ledger.State) bool {
 	if s.Device == 0 {
-		return true
+		return c.groups == nil
+	}
+	if found, err := a.finds(ctx, c, s.Type, s.ID); err != nil || !found {
+		return false
 	}
 	d, err := a.registry.Device(ctx, c.org, s.Type, s.ID)
 	return err == nil && d.Incarnation == s.Device
@@ -200,6 +210,9 @@ func (a *API) fetchStates(ctx context.Context, c *call, t ledger.Tenant, page re
 		if after = strings.TrimPrefix(string(raw), "client/"); err != nil || makeStateBookmark(after) != page.After || len(after) > maxClientID {
 			return nil, "", invalid("_bookmark", "must be the bookmark of the page before")
 		}
+	}
+	if c.groups != nil {
+		return a.statesFor(ctx, c, t, after, page.Limit, match)
 	}
 	looked, last, more := 0, after, false
 	err = a.ledger.States(t, after, func(s *ledger.State) bool {
@@ -358,6 +371,10 @@ func (a *API) connectionLog(ctx context.Context, c *call, _ *none) ([]LogLine, e
 	if typErr != nil || idErr != nil {
 		return lines, nil //nolint:nilerr // it names nothing
 	}
+	found, err := a.finds(ctx, c, typ, id)
+	if err != nil || !found {
+		return lines, err
+	}
 	t, d, err := a.deviceIn(ctx, c, typ, id)
 	if policy.KindOf(err) == policy.KindNotFound {
 		return lines, nil
@@ -365,8 +382,8 @@ func (a *API) connectionLog(ctx context.Context, c *call, _ *none) ([]LogLine, e
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.ledger.Lines(t, d, a.now().Add(-ledger.LogKept))
-	for _, line := range found {
+	log, err := a.ledger.Lines(t, d, a.now().Add(-ledger.LogKept))
+	for _, line := range log {
 		lines = append(lines, LogLine{line.Message, timestamp{line.Time}})
 	}
 	return lines, err

@@ -52,7 +52,7 @@ type ExplainRequest struct {
 
 // decisionRoutes registers what shows decisions. scope is the organisation of a call.
 func (a *API) decisionRoutes(s *surface, scope func(*call) policy.OrgID) {
-	handle(s, operation{method: "GET", path: "/policy/decisions", id: "list_decisions", summary: "Recorded decisions, the newest first", status: http.StatusOK, list: true},
+	handle(s, operation{method: "GET", path: "/policy/decisions", id: "list_decisions", summary: "Recorded decisions, the newest first", status: http.StatusOK, list: true, queries: decisionParameters()},
 		func(ctx context.Context, c *call, _ *none) (List[DecisionEvent], error) {
 			page, err := c.page()
 			if err != nil {
@@ -65,7 +65,7 @@ func (a *API) decisionRoutes(s *surface, scope func(*call) policy.OrgID) {
 			found, next, err := a.decisions.Decisions(ctx, scope(c), f, page)
 			return listed(found, next, err, func(e *DecisionEvent) DecisionEvent { return *e })
 		})
-	stream(s, operation{method: "GET", path: "/policy/decisions/stream", id: "watch_decisions", summary: "Decisions as they are recorded, as events", status: http.StatusOK},
+	stream(s, operation{method: "GET", path: "/policy/decisions/stream", id: "watch_decisions", summary: "Decisions as they are recorded, as events", status: http.StatusOK, queries: decisionParameters()},
 		func(ctx context.Context, c *call, _ *none, e *events) error {
 			f, err := c.decisionFilter()
 			if err != nil {
@@ -88,6 +88,18 @@ func (a *API) decisionRoutes(s *surface, scope func(*call) policy.OrgID) {
 			}
 			return a.decisions.ExplainRequest(ctx, scope(c), in)
 		})
+}
+
+// decisionParameters are those that decisionFilter reads.
+func decisionParameters() []parameter {
+	return []parameter{
+		{"org", "Those of this organisation. Another than the caller's own has none."},
+		{"action", "connect, publish, subscribe, receive or administer."},
+		{"client", "Those about this client ID, or this caller of the REST interface."},
+		{"allow", "true or false."},
+		{"since", "Those from this moment on, in Unix milliseconds."},
+		{"until", "Those before this moment, in Unix milliseconds."},
+	}
 }
 
 // decisionFilter reads the filter of a query.

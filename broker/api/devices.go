@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -235,7 +236,7 @@ func (a *API) deviceRoutes(s *surface) {
 	const all, one = "/device/types/{typeId}/devices", "/device/types/{typeId}/devices/{deviceId}"
 	handle(s, operation{
 		method: "GET", path: all, id: "listDevices", summary: "Devices of a type, by identifier",
-		status: http.StatusOK, list: true,
+		status: http.StatusOK, list: true, queries: deviceParameters(),
 	}, a.listDevices)
 	handle(s, operation{
 		method: "POST", path: all, id: "createDevice", summary: "Register a device; the answer holds its token, once",
@@ -281,8 +282,8 @@ func (a *API) listDevices(ctx context.Context, c *call, _ *none) (List[DeviceObj
 		return List[DeviceObject]{}, err
 	}
 	return listing(c, func(page registry.Page) ([]registry.Device, string, error) {
-		return a.registry.Devices(ctx, c.org, typ, page)
-	}, deviceOrder(), deviceFilters(false), showDevice(c.org))
+		return a.devicesFor(ctx, c, typ, page)
+	}, deviceOrder(), deviceFilters(), showDevice(c.org))
 }
 
 func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceObject, error) {
@@ -290,7 +291,7 @@ func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceO
 	if err != nil {
 		return DeviceObject{}, err
 	}
-	d, err := a.requested(c, typ, in)
+	d, err := a.requested(ctx, c, typ, in)
 	if err != nil {
 		return DeviceObject{}, err
 	}
@@ -303,8 +304,9 @@ func (a *API) createDevice(ctx context.Context, c *call, in *NewDevice) (DeviceO
 	return shown, nil
 }
 
-// requested is the device that is asked for.
-func (a *API) requested(c *call, typ policy.ID, in *NewDevice) (registry.Device, error) {
+// requested is the device that is asked for. It goes into the groups that the call is
+// about, and behind a gateway that the call finds.
+func (a *API) requested(ctx context.Context, c *call, typ policy.ID, in *NewDevice) (registry.Device, error) {
 	id, idErr := bodyID("deviceId", in.DeviceID)
 	location, locationErr := in.Location.record(a.now().UTC())
 	gatewayType, gatewayID, gatewayErr := in.gateway()
@@ -314,6 +316,12 @@ func (a *API) requested(c *call, typ policy.ID, in *NewDevice) (registry.Device,
 	d := registry.Device{
 		Type: typ, ID: id, Location: location, Metadata: in.Metadata,
 		GatewayType: gatewayType, GatewayID: gatewayID, CreatedBy: c.caller,
+		Groups: registry.RefsTo(c.groups...),
+	}
+	if gatewayID != "" {
+		if found, err := a.finds(ctx, c, gatewayType, gatewayID); err != nil || !found {
+			return registry.Device{}, cmp.Or(err, invalid("gatewayId", "must be a registered gateway"))
+		}
 	}
 	in.DeviceInfo.apply(&d.DeviceInfo)
 	return d, nil

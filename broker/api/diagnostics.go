@@ -13,11 +13,12 @@ import (
 
 	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/policy"
 )
 
 // maxDiagnosticText is the longest message, and the longest data, of an entry of a
 // diagnostic log, in bytes.
-const maxDiagnosticText = 8 << 10
+const maxDiagnosticText = ledger.MaxDiagnosticText
 
 func sortEvents(events []EventObject) {
 	slices.SortFunc(events, func(a, b EventObject) int { return strings.Compare(a.EventID, b.EventID) })
@@ -67,11 +68,6 @@ type ErrorCodeObject struct {
 type NewErrorCode struct {
 	ErrorCode *json.Number `json:"errorCode" nullable:"false"`
 	Timestamp *string      `json:"timestamp,omitempty" nullable:"true" format:"date-time" doc:"Now, unless stated."`
-}
-
-// ManagementObject says what a device that manages itself supports.
-type ManagementObject struct {
-	Dormant bool `json:"dormant"`
 }
 
 // behindRoutes are the resources of a device that the registry has.
@@ -148,7 +144,7 @@ func (a *API) listBehind(ctx context.Context, c *call, _ *none) (List[DeviceObje
 		return List[DeviceObject]{}, err
 	}
 	return filtered(page, func(page registry.Page) ([]registry.Device, string, error) {
-		return a.registry.Devices(ctx, c.org, "", page)
+		return a.devicesFor(ctx, c, "", page)
 	}, func(d *registry.Device) bool { return d.GatewayType == typ && d.GatewayID == id }, showDevice(c.org))
 }
 
@@ -183,6 +179,11 @@ func (a *API) updateLocation(ctx context.Context, c *call, in *LocationInput) (L
 		d.Location, err = merged.record(a.now().UTC())
 		return err
 	})
+	if err == nil && a.management != nil {
+		if t, err := a.tenant(ctx, c); err == nil {
+			a.management.Located(ctx, t, typ, id, d.Location)
+		}
+	}
 	return showLocation(d.Location), err
 }
 
@@ -190,18 +191,6 @@ func overlay[T any](kept **T, given *T) {
 	if given != nil {
 		*kept = given
 	}
-}
-
-// readManagement finds nothing: no device manages itself yet.
-func (a *API) readManagement(ctx context.Context, c *call, _ *none) (ManagementObject, error) {
-	typ, id, err := c.device()
-	if err == nil {
-		_, err = a.registry.Device(ctx, c.org, typ, id)
-	}
-	if err == nil {
-		err = notFound("managed device")
-	}
-	return ManagementObject{}, err
 }
 
 // stated is the moment that a body states, or now.
@@ -249,7 +238,7 @@ func (a *API) addDiagnosticLog(ctx context.Context, c *call, in *NewDiagnosticLo
 	if err != nil {
 		return DiagnosticLogObject{}, err
 	}
-	return showDiagnosticLog(&e), a.ledger.AddDiagnostic(ctx, t, d, ledger.DiagnosticLog, e)
+	return showDiagnosticLog(&e), roomFor(a.ledger.AddDiagnostic(ctx, t, d, ledger.DiagnosticLog, e))
 }
 
 func (a *API) clearDiagnostics(of ledger.Diagnosis) func(context.Context, *call, *none) (none, error) {
@@ -326,5 +315,13 @@ func (a *API) addErrorCode(ctx context.Context, c *call, in *NewErrorCode) (Erro
 	if err != nil {
 		return ErrorCodeObject{}, err
 	}
-	return ErrorCodeObject{e.Code, timestamp{e.Time}}, a.ledger.AddDiagnostic(ctx, t, d, ledger.ErrorCodes, e)
+	return ErrorCodeObject{e.Code, timestamp{e.Time}}, roomFor(a.ledger.AddDiagnostic(ctx, t, d, ledger.ErrorCodes, e))
+}
+
+// roomFor tells an organisation that it has used up its room.
+func roomFor(err error) error {
+	if errors.Is(err, ledger.ErrFull) {
+		return &policy.Error{Kind: policy.KindForbidden, Public: "the organisation has no room for more last events and diagnostics; clear some", Err: err}
+	}
+	return err
 }

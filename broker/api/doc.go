@@ -48,7 +48,13 @@
 // In a body, a property that is absent or null keeps the stored value; in a
 // creation it takes the default. DeviceInfo is merged field by field, metadata is
 // replaced as a whole, because its contents are the caller's own. Properties that
-// a request does not have are ignored, and so are unknown query parameters.
+// a request does not have are ignored, and so are unknown query parameters, except in
+// lists that can be restricted: whoever misspells a filter would get the whole list.
+//
+// # Queries
+//
+// A handler reads no parameter of the query that its operation does not describe: for
+// it, any other is not there. So the OpenAPI document has them all.
 //
 // # Why not huma.Register
 //

@@ -32,12 +32,55 @@ var routes = []string{
 	"POST /authorization/apikeys/{key}/token",
 	"GET /authorization/apikeys/{key}/roles",
 	"PUT /authorization/apikeys/{key}/roles",
+	"GET /authorization/devices/{clientId}/roles",
+	"PUT /authorization/devices/{clientId}/roles",
+	"PUT /authorization/devices/{clientId}/withroles",
+	"GET /groups",
+	"POST /groups",
+	"GET /groups/{groupId}",
+	"PUT /groups/{groupId}",
+	"DELETE /groups/{groupId}",
+	"GET /bulk/devices/{groupId}",
+	"GET /bulk/devices/{groupId}/ids",
+	"PUT /bulk/devices/{groupId}/add",
+	"PUT /bulk/devices/{groupId}/remove",
+	"GET /accesscontrol",
+	"PUT /accesscontrol",
 	"GET /authorization/roles",
 	"POST /authorization/roles",
+	"GET /provisioning/claims",
+	"POST /provisioning/claims",
+	"GET /provisioning/claims/{claimId}",
+	"DELETE /provisioning/claims/{claimId}",
+	"GET /authentication/cacertificates",
+	"POST /authentication/cacertificates",
+	"GET /authentication/cacertificates/{certificateId}",
+	"DELETE /authentication/cacertificates/{certificateId}",
+	"PUT /authentication/cacertificates/{certificateId}/crl",
+	"GET /authentication/servercertificate",
+	"PUT /authentication/servercertificate",
+	"DELETE /authentication/servercertificate",
+	"POST /authentication/servercertificate/csr",
+	"GET /riskmgmt/policies/connection",
+	"PUT /riskmgmt/policies/connection",
+	"GET /riskmgmt/policies/addresses",
+	"PUT /riskmgmt/policies/addresses",
+	"GET /riskmgmt/policies/lists/status",
+	"GET /riskmgmt/violations",
+	"GET /authentication/revocation",
+	"PUT /authentication/revocation",
 	"GET /authorization/roles/{roleId}",
 	"PUT /authorization/roles/{roleId}",
 	"DELETE /authorization/roles/{roleId}",
 	"PUT /authorization/apikeys/{key}",
+	"GET /authorization/users",
+	"POST /authorization/users",
+	"GET /authorization/users/{uid}",
+	"PUT /authorization/users/{uid}",
+	"DELETE /authorization/users/{uid}",
+	"POST /authorization/users/{uid}/password",
+	"GET /authorization/users/{uid}/roles",
+	"PUT /authorization/users/{uid}/roles",
 	"GET /clientconnectionstates",
 	"GET /clientconnectionstates/{clientId}",
 	"POST /clientconnectionstates/{clientId}/disconnect",
@@ -65,10 +108,22 @@ var routes = []string{
 	"GET /device/types/{typeId}/devices/{deviceId}/location",
 	"PUT /device/types/{typeId}/devices/{deviceId}/location",
 	"GET /device/types/{typeId}/devices/{deviceId}/mgmt",
+	"GET /mgmt/requests",
+	"POST /mgmt/requests",
+	"GET /mgmt/requests/{requestId}",
+	"DELETE /mgmt/requests/{requestId}",
+	"GET /mgmt/requests/{requestId}/deviceStatus",
+	"GET /mgmt/requests/{requestId}/deviceStatus/{typeId}/{deviceId}",
+	"GET /mgmt/custom/bundle",
+	"POST /mgmt/custom/bundle",
+	"GET /mgmt/custom/bundle/{bundleId}",
+	"PUT /mgmt/custom/bundle/{bundleId}",
+	"DELETE /mgmt/custom/bundle/{bundleId}",
 	"GET /authorization/devices/{clientId}",
 	"PUT /authorization/devices/{clientId}",
 	"GET /bulk/devices",
 	"POST /bulk/devices/add",
+	"PUT /bulk/devices/update",
 	"POST /bulk/devices/remove",
 	"GET /device/types",
 	"POST /device/types",
@@ -102,8 +157,8 @@ func TestRoutes(t *testing.T) {
 func (w *world) requestFor(op operation) (*http.Request, map[string]string) {
 	values := map[string]string{
 		"typeId": "sensor", "deviceId": "d1", "key": w.acme.APIKey.Key, "clientId": "d:acme01:sensor:d1",
-		"roleId":  "fleet",
-		"eventId": "status", "logId": "l1",
+		"roleId": "fleet", "claimId": "k3f9a0b2c1", "certificateId": "00112233445566778899aabbccddeeff", "uid": "admin", "groupId": "gw_def_res_grp:acme01:hub:g1",
+		"eventId": "status", "logId": "l1", "requestId": "r1", "bundleId": "pump-v1",
 	}
 	path, target := op.path, map[string]string{}
 	for _, name := range parameters(op.path) {
@@ -116,9 +171,19 @@ func (w *world) requestFor(op operation) (*http.Request, map[string]string) {
 	}
 	if op.types != nil {
 		body, target["typeId"] = `[{"typeId":"sensor","deviceId":"new"},{"typeId":"sensor","deviceId":"d1"}]`, "sensor"
+		if op.path == "/mgmt/requests" {
+			body = `{"action":"device/reboot","devices":` + body + `}`
+		}
 	}
 	if op.roles != nil { // of the new key, or of the one whose token is replaced
-		target["roles"] = "PD_ADMIN_APP"
+		switch {
+		case !strings.Contains(op.path, "{uid}"):
+			target["roles"] = "PD_ADMIN_APP"
+		case op.method == "PUT":
+			target["roles"] = "PD_ADMIN_APP,Administrator"
+		default:
+			target["roles"] = "Administrator"
+		}
 	}
 	if op.permissions != nil {
 		target["permissions"] = "devices.view"
@@ -146,6 +211,9 @@ func TestEveryRouteIsDecided(t *testing.T) {
 			}
 			q := asked[0]
 			want := policy.Request{Action: policy.ActionAdminister, Time: w.clock.now(), Method: op.method, Route: op.path, Target: target}
+			if strings.Contains(op.path, "{deviceId}") || strings.Contains(op.path, "{clientId}") {
+				want.Device = &policy.Device{Type: "sensor", ID: "d1", Registered: true, Status: "enabled"}
+			}
 			if !reflect.DeepEqual(q.Request, want) {
 				t.Errorf("asked %+v, want %+v", q.Request, want)
 			}

@@ -2,12 +2,16 @@ package api
 
 import (
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/plugins/certificate/certificatetest"
 	"github.com/cordon-mq/cordon/policy"
 )
 
@@ -30,6 +34,27 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 	if _, err := w.registry.CreateRole(t.Context(), w.other.Organisation.ID, registry.Role{ID: "theirs", Permissions: []string{"types.view"}}); err != nil {
 		t.Fatal(err)
 	}
+	if _, _, err := w.registry.CreateUser(t.Context(), w.other.Organisation.ID, registry.User{Name: "theirs"}); err != nil {
+		t.Fatal(err)
+	}
+	theirGroup, err := w.registry.CreateGroup(t.Context(), w.other.Organisation.ID, registry.Group{Name: "theirs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirRoot := certificatetest.New(t, "Theirs")
+	theirAuthority, err := w.registry.CreateAuthority(t.Context(), w.other.Organisation.ID, theirRoot.Certificate.Raw, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirList, err := json.Marshal(map[string]string{"crl": base64.StdEncoding.EncodeToString(theirRoot.List(1, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirClaim, _, err := w.registry.CreateClaim(t.Context(), w.other.Organisation.ID, registry.Claim{Type: "sensor", Count: 1, Expires: w.clock.now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const theirDefault = "gw_def_res_grp:other1:sensor:theirs"
 	key := w.other.APIKey.Key
 	attempts := []attempt{
 		// Paths.
@@ -44,9 +69,40 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 		{"API key's token", "POST", "/authorization/apikeys/" + key + "/token", "", nil, 404},
 		{"API key's roles", "GET", "/authorization/apikeys/" + key + "/roles", "", nil, 404},
 		{"API key's roles replaced", "PUT", "/authorization/apikeys/" + key + "/roles", `{"roles":["PD_STANDARD_APP"]}`, nil, 404},
+		{"authority", "GET", "/authentication/cacertificates/" + string(theirAuthority.ID), "", nil, 404},
+		{"authority deleted", "DELETE", "/authentication/cacertificates/" + string(theirAuthority.ID), "", nil, 404},
+		{"list of their authority", "PUT", "/authentication/cacertificates/" + string(theirAuthority.ID) + "/crl", string(theirList), nil, 404},
+		{"claim", "GET", "/provisioning/claims/" + string(theirClaim.ID), "", nil, 404},
+		{"claim deleted", "DELETE", "/provisioning/claims/" + string(theirClaim.ID), "", nil, 404},
+		{"claim of their path", "GET", "/provisioning/claims/claim%2F" + string(theirClaim.ID), "", nil, 404},
+		{"claim for them", "POST", "/provisioning/claims", `{"org":"other1","orgId":"other1","typeId":"theirs-only","expires":"` + w.clock.now().Add(time.Hour).Format(time.RFC3339) + `"}`, nil, 404},
+		{"connection policy", "PUT", "/riskmgmt/policies/connection", `{"org":"other1","level":"tls_optional"}`, nil, 200},
+		{"addresses", "PUT", "/riskmgmt/policies/addresses", `{"org":"other1","mode":"off","entries":[]}`, nil, 200},
+		{"violations", "GET", "/riskmgmt/violations?org=other1", "", nil, 200},
+		{"revocation mode", "PUT", "/authentication/revocation", `{"org":"other1","mode":"lenient"}`, nil, 200},
 		{"role", "GET", "/authorization/roles/theirs", "", nil, 404},
 		{"role changed", "PUT", "/authorization/roles/theirs", `{"permissions":["types.view"]}`, nil, 404},
 		{"role deleted", "DELETE", "/authorization/roles/theirs", "", nil, 404},
+		{"user of theirs", "GET", "/authorization/users/theirs", "", nil, 404},
+		{"user of theirs by whole name", "GET", "/authorization/users/theirs@other1", "", nil, 404},
+		{"user of theirs by encoded name", "GET", "/authorization/users/theirs%40other1", "", nil, 404},
+		{"user of theirs changed", "PUT", "/authorization/users/theirs", `{"status":0}`, nil, 404},
+		{"user of theirs by whole name changed", "PUT", "/authorization/users/theirs@other1", `{"status":0}`, nil, 404},
+		{"user of theirs deleted", "DELETE", "/authorization/users/theirs", "", nil, 404},
+		{"password of their user", "POST", "/authorization/users/theirs/password", "", nil, 404},
+		{"roles of their user", "GET", "/authorization/users/theirs/roles", "", nil, 404},
+		{"roles of their user replaced", "PUT", "/authorization/users/theirs/roles", `{"roles":["Reader"]}`, nil, 404},
+		{"group", "GET", "/groups/" + theirGroup.ID, "", nil, 404},
+		{"group changed", "PUT", "/groups/" + theirGroup.ID, `{"name":"x"}`, nil, 404},
+		{"group deleted", "DELETE", "/groups/" + theirGroup.ID, "", nil, 404},
+		{"group's devices", "GET", "/bulk/devices/" + theirGroup.ID, "", nil, 404},
+		{"group's names", "GET", "/bulk/devices/" + theirGroup.ID + "/ids", "", nil, 404},
+		{"group filled", "PUT", "/bulk/devices/" + theirGroup.ID + "/add", `[{"typeId":"sensor","deviceId":"d1"}]`, nil, 404},
+		{"group emptied", "PUT", "/bulk/devices/" + theirGroup.ID + "/remove", `[]`, nil, 404},
+		{"default group of theirs", "GET", "/groups/" + theirDefault, "", nil, 404},
+		{"default group, filled", "PUT", "/bulk/devices/" + theirDefault + "/add", `[{"typeId":"sensor","deviceId":"d1"}]`, nil, 404},
+		{"gateway's roles", "GET", "/authorization/devices/g:other1:sensor:theirs/roles", "", nil, 404},
+		{"gateway's roles replaced", "PUT", "/authorization/devices/g:other1:sensor:theirs/withroles", `{"roles":["PD_STANDARD_GW_DEVICE"]}`, nil, 404},
 		{"device of theirs in a type of both", "GET", "/device/types/sensor/devices/theirs", "", nil, 404},
 		{"token of their device", "POST", "/device/types/sensor/devices/theirs/token", "", nil, 404},
 		{"their device deleted", "DELETE", "/device/types/sensor/devices/theirs", "", nil, 404},
@@ -57,9 +113,10 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 		{"operator's path", "GET", "/../operator/v1/organisations/other1", "", nil, 404},
 
 		// Queries.
-		{"org query", "GET", "/device/types?org=other1&orgId=other1&organisation=other1", "", nil, 200},
+		{"org query", "GET", "/device/types?org=other1&orgId=other1&organisation=other1", "", nil, 400},
 		{"org query on the organisation", "GET", "/?id=other1&org=other1", "", nil, 200},
-		{"devices by query", "GET", "/device/types/sensor/devices?_filter=other1&typeId=sensor&org=other1", "", nil, 200},
+		{"devices by query", "GET", "/device/types/sensor/devices?_filter=other1&typeId=sensor&org=other1", "", nil, 400},
+		{"devices by metadata", "GET", "/bulk/devices?metadata.org=other1&typeId=sensor", "", nil, 200},
 		{"keys by query", "GET", "/authorization/apikeys?org=other1&key=" + key, "", nil, 200},
 		{"a bookmark of theirs", "GET", "/authorization/apikeys?_bookmark=" + w.bookmarkOf(t), "", nil, 200},
 		{"no parameter left out shows all", "GET", "/device/types?_limit=100", "", nil, 200},
@@ -80,10 +137,23 @@ func TestNoRequestNamesAnotherOrganisation(t *testing.T) {
 		{"device moved", "PUT", "/device/types/sensor/devices/d1", `{"org":"other1","clientId":"d:other1:sensor:d1","metadata":{}}`, nil, 200},
 		{"devices in bulk", "POST", "/bulk/devices/add", `[{"org":"other1","clientId":"d:other1:sensor:new4","typeId":"sensor","deviceId":"new4"}]`, nil, 201},
 		{"devices in bulk, a client ID", "POST", "/bulk/devices/add", `[{"typeId":"sensor","deviceId":"d:acme01:sensor:new5"}]`, nil, 202},
+		{"bulk update", "PUT", "/bulk/devices/update", `[{"org":"other1","clientId":"d:other1:sensor:theirs","typeId":"sensor","deviceId":"new4","metadata":{"a":1}}]`, nil, 200},
+		{"bulk update of theirs", "PUT", "/bulk/devices/update", `[{"typeId":"sensor","deviceId":"absent","metadata":{"a":1}}]`, nil, 202},
+		{"user made", "POST", "/authorization/users", `{"org":"other1","uid":"new1","username":"new1@other1"}`, nil, 201},
+		{"user of another organisation made", "POST", "/authorization/users", `{"uid":"new1@other1"}`, nil, 400},
+		{"users", "GET", "/authorization/users?org=other1", "", nil, 200},
+		{"user moved", "PUT", "/authorization/users/new1", `{"org":"other1","uid":"theirs","username":"theirs@other1","roles":["Analyst"]}`, nil, 200},
 		{"bulk removal", "POST", "/bulk/devices/remove", `[{"org":"other1","clientId":"d:other1:sensor:x","typeId":"sensor","deviceId":"new4"}]`, nil, 201},
-		{"bulk list", "GET", "/bulk/devices?org=other1", "", nil, 200},
+		{"bulk list", "GET", "/bulk/devices?org=other1", "", nil, 400},
 		{"key", "POST", "/authorization/apikeys", `{"org":"other1","key":"a-other1-0123456789"}`, nil, 200},
 		{"role made", "POST", "/authorization/roles", `{"org":"other1","roleId":"ours","permissions":["types.view"]}`, nil, 201},
+		{"a group of theirs for a key", "PUT", "/authorization/apikeys/" + w.acme.APIKey.Key + "/roles", `{"roles":["PD_ADMIN_APP"],"rolesToGroups":{"PD_ADMIN_APP":["` + theirGroup.ID + `"]}}`, nil, 400},
+		{"their default group for a key", "PUT", "/authorization/apikeys/" + w.acme.APIKey.Key + "/roles", `{"roles":["PD_ADMIN_APP"],"rolesToGroups":{"PD_ADMIN_APP":["` + theirDefault + `"]}}`, nil, 400},
+		{"a group of theirs for a gateway", "PUT", "/authorization/devices/g:acme01:hub:g1/roles", `{"roles":["PD_STANDARD_GW_DEVICE"],"rolesToGroups":{"PD_STANDARD_GW_DEVICE":["` + theirGroup.ID + `"]}}`, nil, 400},
+		{"their device in a group", "PUT", "/bulk/devices/gw_def_res_grp:acme01:hub:g1/add", `[{"org":"other1","typeId":"sensor","deviceId":"their.device"}]`, nil, 202},
+		{"a group of an organisation", "POST", "/groups", `{"org":"other1","id":"` + theirDefault + `","name":"ours"}`, nil, 201},
+		{"groups", "GET", "/groups?org=other1", "", nil, 200},
+		{"access control", "PUT", "/accesscontrol", `{"org":"other1","enable":true}`, nil, 200},
 		{"roles", "GET", "/authorization/roles?org=other1", "", nil, 200},
 		{"access", "PUT", "/authorization/devices/d:acme01:sensor:d1", `{"status":1,"clientId":"d:other1:sensor:theirs"}`, nil, 200},
 	}
@@ -138,7 +208,7 @@ func (w *world) bookmarkOf(t *testing.T) string {
 func (w *world) view(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for _, path := range []string{"", "/device/types", "/device/types/sensor/devices", "/authorization/apikeys", "/authorization/roles", "/authorization/devices/d:other1:sensor:theirs"} {
+	for _, path := range []string{"", "/device/types", "/device/types/sensor/devices", "/authorization/apikeys", "/authorization/roles", "/authorization/users", "/authorization/devices/d:other1:sensor:theirs", "/groups", "/accesscontrol"} {
 		r := w.request("GET", "/api/v0002"+path, "")
 		r.SetBasicAuth(w.other.APIKey.Key, w.other.APIToken)
 		fmt.Fprintln(&b, w.do(r).text)

@@ -2,13 +2,17 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/registry"
+	"github.com/cordon-mq/cordon/policy"
 )
 
 const (
@@ -28,33 +32,71 @@ type order[R any] struct {
 	fields  map[string]func(a, b *R) int
 }
 
-// filters are what a list may be restricted to, each by the exact value of a query
-// parameter.
-type filters[R any] map[string]func(*R) string
+// filters are what a list may be restricted to.
+type filters[R any] struct {
+	// exact are the query parameters that a record has to have the same value of.
+	exact map[string]func(*R) string
+	// family, where there is one, is how every parameter begins that families finds
+	// the value of; a record may have none.
+	family   string
+	families func(r *R, name string) (string, bool)
+}
 
-// matcher returns what the query of c asks for; nil: everything.
-func (f filters[R]) matcher(c *call) func(*R) bool {
+// maxOfFamily is how many parameters of a family one call may have.
+const maxOfFamily = 8
+
+// parameters describe a list that may be restricted so, and sorted in order o.
+func (f *filters[R]) parameters(o order[R]) []parameter {
+	all := []parameter{sortParameter(o)}
+	for _, name := range slices.Sorted(maps.Keys(f.exact)) {
+		all = append(all, parameter{name, "Only what has exactly this value."})
+	}
+	if f.family != "" {
+		all = append(all, parameter{f.family + anyName, "Only what has exactly this value there: a text, a number or true or false. Dots lead into objects. At most " + strconv.Itoa(maxOfFamily) + " of them."})
+	}
+	return all
+}
+
+// matcher returns what the query of c asks for, and the names of the parameters;
+// nil: everything. A parameter that the list does not know is an error: whoever
+// restricts a list would take the whole of it for what they asked for.
+func (f *filters[R]) matcher(c *call) (match func(*R) bool, asked []string, err error) {
+	if name, found := c.query.stray(); found {
+		return nil, nil, invalid(name, "is no parameter of this list")
+	}
 	type want struct {
-		of    func(*R) string
+		of    func(*R) (string, bool)
 		value string
 	}
 	var wants []want
-	for name, of := range f {
+	for name, of := range f.exact {
 		if c.query.Has(name) {
-			wants = append(wants, want{of, c.query.Get(name)})
+			wants = append(wants, want{func(r *R) (string, bool) { return of(r), true }, c.query.Get(name)})
+			asked = append(asked, name)
+		}
+	}
+	if f.family != "" {
+		names := c.query.family(f.family)
+		if len(names) > maxOfFamily {
+			return nil, nil, invalid(f.family+anyName, "may be there "+strconv.Itoa(maxOfFamily)+" times at most")
+		}
+		for _, name := range names {
+			rest := strings.TrimPrefix(name, f.family)
+			wants = append(wants, want{func(r *R) (string, bool) { return f.families(r, rest) }, c.query.Get(name)})
+			asked = append(asked, name)
 		}
 	}
 	if len(wants) == 0 {
-		return nil
+		return nil, nil, nil
 	}
 	return func(r *R) bool {
 		for _, w := range wants {
-			if w.of(r) != w.value {
+			if value, ok := w.of(r); !ok || value != w.value {
 				return false
 			}
 		}
 		return true
-	}
+	}, asked, nil
 }
 
 // sorting reads _sort: field,-field. Nil: as the list is kept.
@@ -86,6 +128,11 @@ func (o *order[R]) sorting(c *call) (func(a, b *R) int, error) {
 	}, nil
 }
 
+// sortParameter describes _sort of a list in order o.
+func sortParameter[R any](o order[R]) parameter {
+	return parameter{"_sort", "Fields with a comma between, each with - before it to turn it round: " + strings.Join(o.names(), ", ") + "."}
+}
+
 func (o *order[R]) names() (names []string) {
 	for name := range o.fields {
 		names = append(names, name)
@@ -106,16 +153,35 @@ func listing[R, T any](
 	if err != nil {
 		return List[T]{}, err
 	}
-	match := f.matcher(c)
-	switch {
-	case compare != nil:
-		return sorted(page, fetch, match, compare, show)
-	case match != nil:
-		return filtered(page, fetch, match, show)
-	default:
+	match, asked, err := f.matcher(c)
+	if err != nil {
+		return List[T]{}, err
+	}
+	if match == nil && compare == nil {
 		found, next, err := fetch(page)
 		return listed(found, next, err, show)
 	}
+	// A bookmark is good for the same question alone.
+	words := []string{c.params("typeId")}
+	if compare != nil {
+		words = append(words, c.query.Get("_sort"))
+	}
+	mark := c.query.mark(asked, words...) + "."
+	if after, ok := strings.CutPrefix(page.After, mark); ok || page.After == "" {
+		page.After = after
+	} else {
+		return List[T]{}, invalid("_bookmark", "must be the bookmark of the page before, with the same other parameters")
+	}
+	var l List[T]
+	if compare != nil {
+		l, err = sorted(page, fetch, match, compare, show)
+	} else {
+		l, err = filtered(page, fetch, match, show)
+	}
+	if l.Bookmark != "" {
+		l.Bookmark = mark + l.Bookmark
+	}
+	return l, err
 }
 
 // filtered is a page of the records that match, in the order they are kept in.
@@ -211,11 +277,11 @@ func byTime[R any](of func(*R) time.Time) func(a, b *R) int {
 }
 
 func typeFilters() filters[registry.DeviceType] {
-	return filters[registry.DeviceType]{
+	return filters[registry.DeviceType]{exact: map[string]func(*registry.DeviceType) string{
 		"id":          func(t *registry.DeviceType) string { return string(t.ID) },
 		"classId":     func(t *registry.DeviceType) string { return t.ClassID },
 		"description": func(t *registry.DeviceType) string { return t.Description },
-	}
+	}}
 }
 
 func typeOrder() order[registry.DeviceType] {
@@ -223,16 +289,16 @@ func typeOrder() order[registry.DeviceType] {
 		"createdDateTime": byTime(func(t *registry.DeviceType) time.Time { return t.Created }),
 		"updatedDateTime": byTime(func(t *registry.DeviceType) time.Time { return t.Updated }),
 	}}
-	for name, of := range typeFilters() {
+	for name, of := range typeFilters().exact {
 		o.fields[name] = by(of)
 	}
 	return o
 }
 
-// deviceFilters are those of devices; typed says whether the list has several
-// types.
-func deviceFilters(typed bool) filters[registry.Device] {
-	f := filters[registry.Device]{
+// deviceFilters are those of devices.
+func deviceFilters() filters[registry.Device] {
+	return filters[registry.Device]{family: "metadata.", families: inMetadata, exact: map[string]func(*registry.Device) string{
+		"typeId":        func(d *registry.Device) string { return string(d.Type) },
 		"deviceId":      func(d *registry.Device) string { return string(d.ID) },
 		"classId":       func(d *registry.Device) string { return d.ClassID },
 		"gatewayTypeId": func(d *registry.Device) string { return string(d.GatewayType) },
@@ -248,18 +314,83 @@ func deviceFilters(typed bool) filters[registry.Device] {
 		"deviceInfo.fwVersion":           func(d *registry.Device) string { return d.DeviceInfo.FwVersion },
 		"deviceInfo.hwVersion":           func(d *registry.Device) string { return d.DeviceInfo.HwVersion },
 		"deviceInfo.descriptiveLocation": func(d *registry.Device) string { return d.DeviceInfo.DescriptiveLocation },
+	}}
+}
+
+// inMetadata is the text, number or truth value that lies in the metadata of d under
+// name, in which dots lead into objects.
+func inMetadata(d *registry.Device, name string) (string, bool) {
+	at := d.Metadata
+	for {
+		if v, ok := at[name]; ok {
+			return plain(v)
+		}
+		first, rest, more := strings.Cut(name, ".")
+		if at, _ = at[first].(map[string]any); !more || at == nil {
+			return "", false
+		}
+		name = rest
 	}
-	if typed {
-		f["typeId"] = func(d *registry.Device) string { return string(d.Type) }
+}
+
+// plain is a value of JSON that is no object, no list and not null, as it is
+// written, without quotation marks.
+func plain(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		return strconv.FormatBool(v), true
+	default:
+		return "", false
 	}
-	return f
+}
+
+// typeAsked is the device type that a list of all devices is restricted to; the
+// list of that type is shorter.
+func (a *API) typeAsked(ctx context.Context, c *call) (typ policy.ID, known bool, err error) {
+	if !c.query.Has("typeId") {
+		return "", true, nil
+	}
+	if typ, err = policy.ParseID("typeId", c.query.Get("typeId")); err != nil {
+		return "", false, nil //nolint:nilerr // no device has that type
+	}
+	_, err = a.registry.Type(ctx, c.org, typ)
+	if policy.KindOf(err) == policy.KindNotFound {
+		return "", false, nil
+	}
+	return typ, err == nil, err
+}
+
+// devices fetches the devices of the organisation that the query of c may be about.
+func (a *API) devices(ctx context.Context, c *call) (func(registry.Page) ([]registry.Device, string, error), error) {
+	typ, known, err := a.typeAsked(ctx, c)
+	return func(page registry.Page) ([]registry.Device, string, error) {
+		if !known {
+			return nil, "", nil
+		}
+		return a.devicesFor(ctx, c, typ, page)
+	}, err
+}
+
+// deviceParameters describe a list of devices, and typeParameters one of types.
+func deviceParameters() []parameter {
+	f := deviceFilters()
+	return f.parameters(deviceOrder())
+}
+
+func typeParameters() []parameter {
+	f := typeFilters()
+	return f.parameters(typeOrder())
 }
 
 func deviceOrder() order[registry.Device] {
 	o := order[registry.Device]{fields: map[string]func(a, b *registry.Device) int{
 		"registration.date": byTime(func(d *registry.Device) time.Time { return d.Created }),
 	}}
-	for name, of := range deviceFilters(true) {
+	for name, of := range deviceFilters().exact {
 		o.fields[name] = by(of)
 	}
 	return o

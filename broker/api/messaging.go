@@ -40,10 +40,14 @@ type Messenger interface {
 	// Publish sends a message to a topic as this client writes it. It returns when
 	// what has to be stored of it is.
 	Publish(ctx context.Context, topic string, payload []byte) error
-	// Receive waits for a message that matches filter, at most for wait, and hands
-	// it to use. Unless that returns nil, the next request gets the message. It
+	// Receive waits for a message that matches one of filters, at most for wait, and
+	// hands it to use. The client has to be permitted the first one, and gets what the
+	// others match where it may. Unless that returns nil, the next request gets the message. It
 	// answers false when there was none.
-	Receive(ctx context.Context, filter string, wait time.Duration, use func(topic string, payload []byte) error) (bool, error)
+	Receive(ctx context.Context, filters []string, wait time.Duration, use func(topic string, payload []byte) error) (bool, error)
+	// HandOver is the answer to who connects to be given something: a secret in
+	// JSON.
+	HandOver(ctx context.Context) ([]byte, error)
 	Leave()
 }
 
@@ -164,7 +168,8 @@ func (a *API) requestCommand(w http.ResponseWriter, r *http.Request) error {
 	_ = socket.SetReadDeadline(time.Time{})
 	_ = socket.SetWriteDeadline(time.Now().Add(wait + writeTime))
 	answered := false
-	found, err := m.Receive(r.Context(), path.topic(m.Principal(), "+"), wait, func(name string, payload []byte) error {
+	filters := []string{path.topic(m.Principal(), "+"), path.bare(m.Principal())}
+	found, err := m.Receive(r.Context(), filters, wait, func(name string, payload []byte) error {
 		answered = true
 		_ = socket.SetWriteDeadline(time.Now().Add(writeTime))
 		return path.answer(w, socket, name, payload)
@@ -183,12 +188,15 @@ func (a *API) requestCommand(w http.ResponseWriter, r *http.Request) error {
 // answer writes a command that was received. It returns an error where the client
 // cannot have got it.
 func (p *messagePath) answer(w http.ResponseWriter, socket *http.ResponseController, name string, payload []byte) error {
-	levels := strings.Split(name, "/")
-	typeID, devID := p.typeID, p.devID
-	if n := len(levels); n > 5 { // written whole
-		typeID, devID = levels[n-7], levels[n-5]
+	levels, format := strings.Split(name, "/"), ""
+	if n := len(levels); n%4 == 1 { // with a format; without one there are two levels less
+		levels, format = levels[:n-2], levels[n-1]
 	}
-	command, format := levels[len(levels)-3], levels[len(levels)-1]
+	typeID, devID := p.typeID, p.devID
+	if n := len(levels); n > 3 { // written whole
+		typeID, devID = levels[n-5], levels[n-3]
+	}
+	command := levels[len(levels)-1]
 	h := w.Header()
 	for _, part := range []struct{ header, asked, got string }{
 		{"X-deviceType", p.typeID, typeID}, {"X-deviceId", p.devID, devID}, {"X-commandId", p.name, command},
@@ -234,9 +242,15 @@ func isLevel(s string) bool {
 	return s != "" && len(s) <= topic.MaxRoutedBytes && !strings.ContainsAny(s, "/+#") && topic.CheckText(s)
 }
 
-// topic is where p is in the spelling of who asks: a device leaves out who it is.
+// topic is where p is in the spelling of who asks, in a format.
 func (p *messagePath) topic(who *policy.Principal, format string) string {
-	short := p.kind + "/" + p.name + "/fmt/" + format
+	return p.bare(who) + "/fmt/" + format
+}
+
+// bare is the same without a format, as some of the platform's clients write
+// commands: a device leaves out who it is.
+func (p *messagePath) bare(who *policy.Principal) string {
+	short := p.kind + "/" + p.name
 	if who.Kind == policy.KindDevice {
 		return "iot-2/" + short
 	}
@@ -265,7 +279,8 @@ func formatOf(h http.Header) (string, error) {
 	}
 }
 
-// contentTypeOf is what a client is told of a message in format.
+// contentTypeOf is what a client is told of a message in format. One that has none,
+// or another, is bytes that nobody said anything about.
 func contentTypeOf(format string) string {
 	switch format {
 	case "json":
@@ -324,7 +339,7 @@ func describeRequest(path string) *huma.Operation {
 		Properties: map[string]*huma.Schema{"waitTimeSecs": {Type: huma.TypeInteger, Minimum: &zero, Maximum: &most, Default: 0}},
 	}}}}
 	d.Responses["200"] = &huma.Response{
-		Description: "The command, in the type of its format. X-deviceType, X-deviceId and X-commandId are there where the path has a +.",
+		Description: "The command, in the type of its format; application/octet-stream where it has none, or another than json, text and xml. X-deviceType, X-deviceId and X-commandId are there where the path has a +.",
 	}
 	d.Responses["204"] = &huma.Response{Description: "There was none in time"}
 	return d

@@ -60,13 +60,17 @@ func (m *fakeMessenger) Principal() *policy.Principal { return m.p }
 func (m *fakeMessenger) PayloadMax() int              { return 100 }
 func (m *fakeMessenger) Leave()                       { m.f.left++ }
 
+func (*fakeMessenger) HandOver(context.Context) ([]byte, error) {
+	return []byte(`{"authToken":"its own"}`), nil
+}
+
 func (m *fakeMessenger) Publish(_ context.Context, topic string, payload []byte) error {
 	m.f.asked, m.f.payload = append(m.f.asked, topic), string(payload)
 	return m.f.fail
 }
 
-func (m *fakeMessenger) Receive(_ context.Context, filter string, wait time.Duration, use func(string, []byte) error) (bool, error) {
-	m.f.asked, m.f.wait = append(m.f.asked, filter), wait
+func (m *fakeMessenger) Receive(_ context.Context, filters []string, wait time.Duration, use func(string, []byte) error) (bool, error) {
+	m.f.asked, m.f.wait = append(m.f.asked, filters...), wait
 	if m.f.fail != nil || m.f.command == "" {
 		return false, m.f.fail
 	}
@@ -265,6 +269,18 @@ func TestRequestsForCommands(t *testing.T) {
 			ownCommand, "g/acme01/hub/g1", ``, "iot-2/type/sensor/id/d1/cmd/reboot/fmt/weird", "\x00", 200,
 			"iot-2/type/sensor/id/d1/cmd/reboot/fmt/+", 0, "", "application/octet-stream",
 		},
+		"without a format": {
+			"/device/types/sensor/devices/d1/commands/+/request", "use-token-auth", ``, "iot-2/cmd/reboot", `{"a":1}`, 200,
+			"iot-2/cmd/+/fmt/+", 0, "X-Commandid=reboot", "application/octet-stream",
+		},
+		"without a format, of a gateway": {
+			"/device/types/+/devices/+/commands/+/request", "g/acme01/hub/g1", ``, "iot-2/type/sensor/id/d7/cmd/x", `x`, 200,
+			"iot-2/type/+/id/+/cmd/+/fmt/+", 0, "X-Commandid=x X-Deviceid=d7 X-Devicetype=sensor", "application/octet-stream",
+		},
+		"names like a topic's words": {
+			"/device/types/+/devices/+/commands/+/request", "g/acme01/hub/g1", ``, "iot-2/type/fmt/id/fmt/cmd/fmt/fmt/json", `x`, 200,
+			"iot-2/type/+/id/+/cmd/+/fmt/+", 0, "X-Commandid=fmt X-Deviceid=fmt X-Devicetype=fmt", "application/json",
+		},
 		"empty":                     {ownCommand, "use-token-auth", ``, "iot-2/cmd/reboot/fmt/json", "", 200, "iot-2/cmd/reboot/fmt/+", 0, "", "application/json"},
 		"too long":                  {ownCommand, "use-token-auth", `{"waitTimeSecs":3601}`, "", "", 400, "", 0, "", ""},
 		"negative":                  {ownCommand, "use-token-auth", `{"waitTimeSecs":-1}`, "", "", 400, "", 0, "", ""},
@@ -296,7 +312,8 @@ func TestRequestsForCommands(t *testing.T) {
 				got.wantError(t, test.status, exceptionID(test.status))
 				return
 			}
-			if !slices.Equal(f.asked, []string{test.filter}) || f.wait != test.wait {
+			bare := strings.TrimSuffix(test.filter, "/fmt/+")
+			if want := []string{test.filter, bare}; !slices.Equal(f.asked, want) || f.wait != test.wait {
 				t.Errorf("asked for %q for %s", f.asked, f.wait)
 			}
 			var headers []string

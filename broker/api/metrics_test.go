@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/cordon-mq/cordon/policy"
 )
 
 func showsMetrics(_ *Config, d *Deps) {
@@ -49,6 +51,9 @@ func TestMetrics(t *testing.T) {
 		if (challenge == `Bearer realm="Cordon operator"`) != (test.want == http.StatusUnauthorized) {
 			t.Errorf("%s: challenge %q", test.name, challenge)
 		}
+	}
+	if got := w.api.Refusals()[Refusal{"operator", policy.CauseBad}]; got != 4 {
+		t.Errorf("%d refusals are counted, want 4", got)
 	}
 	if n := strings.Count(w.logs.text(), `"route":"/metrics"`); n != 4 {
 		t.Errorf("%d refusals are in the log, want 4:\n%s", n, w.logs.text())

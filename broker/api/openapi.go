@@ -3,8 +3,10 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,26 +23,50 @@ func parameters(path string) (names []string) {
 	return names
 }
 
+// frame is what an OpenAPI document says of its surface as a whole.
+type frame struct {
+	title, description string
+	security           map[string]*huma.SecurityScheme // any of them opens the door
+}
+
+func frameOf(prefix string) frame {
+	if prefix == operatorPrefix {
+		return frame{
+			"Cordon operator", "Organisations, and the policy of the platform. Whoever reaches the control socket needs no token.",
+			map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer", Description: "The operator's token, which lies in the data folder."}},
+		}
+	}
+	return frame{
+		"Cordon", "Device types, devices, API keys, users and access of one organisation: that of the credential.",
+		map[string]*huma.SecurityScheme{
+			"basic":  {Type: "http", Scheme: "basic", Description: "API key and token, or NAME@ORG and password."},
+			"bearer": {Type: "http", Scheme: "bearer", Description: "A token that a plugin verifies; " + pluginHeader + " names the plugin."},
+		},
+	}
+}
+
 // documentConfig is the frame of an OpenAPI 3.1 document, without any of the
 // routes huma would add.
-func documentConfig(version string) huma.Config {
+func documentConfig(version, prefix string) huma.Config {
+	f := frameOf(prefix)
+	var security []map[string][]string
+	for _, scheme := range slices.Sorted(maps.Keys(f.security)) {
+		security = append(security, map[string][]string{scheme: {}})
+	}
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	cfg := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
-				Title:       "Cordon",
+				Title:       f.title,
 				Version:     version,
-				Description: "Device types, devices, API keys and access of one organisation: that of the credential.",
+				Description: f.description,
 			},
 			Components: &huma.Components{
-				Schemas: schemas,
-				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"basic":  {Type: "http", Scheme: "basic", Description: "API key and token, or NAME@ORG and password."},
-					"bearer": {Type: "http", Scheme: "bearer", Description: "A token that a plugin verifies; " + pluginHeader + " names the plugin."},
-				},
+				Schemas:         schemas,
+				SecuritySchemes: f.security,
 			},
-			Security: []map[string][]string{{"basic": {}}, {"bearer": {}}},
+			Security: security,
 		},
 		Formats: huma.DefaultFormats,
 	}
@@ -48,19 +74,28 @@ func documentConfig(version string) huma.Config {
 	return cfg
 }
 
-// mountDocument renders the OpenAPI document of s, once, and serves it. It holds
-// nothing of any organisation, so it asks for no credential.
-func (a *API) mountDocument(s *surface, mux *http.ServeMux) error {
+// mountDocument renders the OpenAPI document of s, once, and serves it to whoever g
+// lets in. It holds nothing of any organisation, so that of an organisation's
+// administrators has no gate: nil.
+func (a *API) mountDocument(s *surface, mux *http.ServeMux, g gate) ([]byte, error) {
 	document, err := json.Marshal(s.huma.OpenAPI())
 	if err != nil {
-		return fmt.Errorf("render the OpenAPI document: %w", err)
+		return nil, fmt.Errorf("render the OpenAPI document: %w", err)
 	}
-	a.document = document
-	mux.HandleFunc("GET "+s.prefix+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	op := &operation{method: http.MethodGet, path: "/openapi.json", id: "read_document"}
+	mux.HandleFunc("GET "+s.prefix+op.path, func(w http.ResponseWriter, r *http.Request) {
+		if g != nil {
+			c, err := g.admit(w, r, op)
+			if err != nil {
+				g.done(r, op, nil, a.fail(w, r, err))
+				return
+			}
+			defer g.done(r, op, c, http.StatusOK)
+		}
 		w.Header().Set("Content-Type", "application/openapi+json")
-		_, _ = w.Write(a.document)
+		_, _ = w.Write(document) // the client may be gone
 	})
-	return nil
+	return document, nil
 }
 
 // describe is op in the words of OpenAPI.
@@ -75,8 +110,8 @@ func describe[In, Out any](schemas huma.Registry, op *operation) *huma.Operation
 	for _, name := range parameters(op.path) {
 		d.Parameters = append(d.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
 	}
-	for _, name := range op.queries {
-		d.Parameters = append(d.Parameters, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: huma.TypeString}})
+	for _, p := range op.queries {
+		d.Parameters = append(d.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: &huma.Schema{Type: huma.TypeString}})
 	}
 	if op.list {
 		one, most := 1.0, float64(maxLimit)

@@ -31,7 +31,7 @@ var (
 )
 
 func (g socketGate) admit(w http.ResponseWriter, r *http.Request, op *operation) (*call, error) {
-	c := &call{caller: "operator", params: r.PathValue, query: r.URL.Query()}
+	c := &call{caller: "operator", params: r.PathValue, query: g.api.query(op, r.URL)}
 	if c.org = organisationIn(r); c.org.IsZero() && r.PathValue("org") != "" {
 		return nil, notFound("organisation")
 	}
@@ -71,6 +71,7 @@ func (g bearerGate) admit(w http.ResponseWriter, r *http.Request, op *operation)
 	token, ok := bearer(r)
 	// An operator without a token has this door shut: two empty strings are equal.
 	if !ok || g.api.token.Len() == 0 || !g.api.token.Equal([]byte(token)) {
+		g.api.refusals.count(surfaceOperator, policy.CauseBad)
 		g.api.log.LogAttrs(r.Context(), slog.LevelWarn, "refused",
 			slog.String("action", "operator"),
 			slog.String("org", organisationIn(r).String()),
@@ -160,14 +161,15 @@ type OperatorStatus struct {
 
 // operatorRoutes registers the operator's routes on s.
 func (a *API) operatorRoutes(s *surface) {
-	handle(s, operation{method: "GET", path: "/status", id: "status", status: http.StatusOK}, a.operatorStatus)
-	handle(s, operation{method: "GET", path: "/organisations", id: "list_organisations", status: http.StatusOK, list: true}, a.listOrganisations)
-	handle(s, operation{method: "POST", path: "/organisations", id: "create_organisation", status: http.StatusCreated, body: true}, a.createOrganisation)
-	handle(s, operation{method: "GET", path: "/organisations/{org}", id: "read_organisation", status: http.StatusOK}, a.operatorOrganisation)
-	handle(s, operation{method: "DELETE", path: "/organisations/{org}", id: "delete_organisation", status: http.StatusNoContent}, a.deleteOrganisation)
-	handle(s, operation{method: "POST", path: "/organisations/{org}/suspend", id: "suspend_organisation", status: http.StatusOK}, a.suspend(true))
-	handle(s, operation{method: "POST", path: "/organisations/{org}/resume", id: "resume_organisation", status: http.StatusOK}, a.suspend(false))
-	handle(s, operation{method: "PUT", path: "/organisations/{org}/quotas", id: "set_quotas", status: http.StatusOK, body: true}, a.setQuotas)
+	handle(s, operation{method: "GET", path: "/status", id: "status", summary: "Whether the program is ready, and why not", status: http.StatusOK}, a.operatorStatus)
+	handle(s, operation{method: "GET", path: "/organisations", id: "list_organisations", summary: "Organisations", status: http.StatusOK, list: true}, a.listOrganisations)
+	handle(s, operation{method: "POST", path: "/organisations", id: "create_organisation", summary: "Make an organisation; the answer holds its first credentials, once", status: http.StatusCreated, body: true, conflict: true}, a.createOrganisation)
+	handle(s, operation{method: "GET", path: "/organisations/{org}", id: "read_organisation", summary: "One organisation", status: http.StatusOK}, a.operatorOrganisation)
+	handle(s, operation{method: "DELETE", path: "/organisations/{org}", id: "delete_organisation", summary: "Remove an organisation and everything that is in it", status: http.StatusNoContent}, a.deleteOrganisation)
+	handle(s, operation{method: "POST", path: "/organisations/{org}/suspend", id: "suspend_organisation", summary: "Refuse every credential of an organisation", status: http.StatusOK}, a.suspend(true))
+	handle(s, operation{method: "POST", path: "/organisations/{org}/resume", id: "resume_organisation", summary: "Accept the credentials of an organisation again", status: http.StatusOK}, a.suspend(false))
+	handle(s, operation{method: "PUT", path: "/organisations/{org}/quotas", id: "set_quotas", summary: "Change the quotas that the body names", status: http.StatusOK, body: true}, a.setQuotas)
+	a.serverNameRoutes(s)
 	a.transferRoutes(s)
 	if a.revisions != nil {
 		a.policyRoutes(s)

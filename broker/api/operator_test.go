@@ -169,8 +169,8 @@ func TestEveryOperatorRouteAsksForTheToken(t *testing.T) {
 	mux := http.NewServeMux()
 	s := newSurface(w.api, mux, "/unused", bearerGate{w.api})
 	w.api.operatorRoutes(s)
-	if len(s.operations) != 10 {
-		t.Errorf("%d routes, want 10", len(s.operations))
+	if len(s.operations) != 12 {
+		t.Errorf("%d routes, want 12", len(s.operations))
 	}
 	for _, op := range s.operations {
 		path := operatorPrefix + strings.ReplaceAll(op.path, "{org}", "other1")

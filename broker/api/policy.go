@@ -96,13 +96,13 @@ type PolicyChange struct {
 }
 
 func (a *API) policyRoutes(s *surface) {
-	handle(s, operation{method: "GET", path: "/policy", id: "read_policy", status: http.StatusOK}, a.policyStatus)
-	handle(s, operation{method: "GET", path: "/policy/revisions", id: "list_policy_revisions", status: http.StatusOK, list: true}, a.policyRevisions)
-	handle(s, operation{method: "GET", path: "/policy/revisions/{revision}/diff", id: "diff_policy", status: http.StatusOK}, a.policyDiff)
-	handle(s, operation{method: "GET", path: "/policy/log", id: "read_policy_log", status: http.StatusOK, list: true}, a.policyLog)
-	handle(s, operation{method: "GET", path: "/policy/log/verify", id: "verify_policy_log", status: http.StatusOK}, a.verifyPolicyLog)
-	handle(s, operation{method: "POST", path: "/policy/activate", id: "activate_policy", status: http.StatusOK, body: true, conflict: true}, a.activatePolicy)
-	handle(s, operation{method: "POST", path: "/policy/rollback", id: "rollback_policy", status: http.StatusOK, body: true, optional: true, conflict: true}, a.rollbackPolicy)
+	handle(s, operation{method: "GET", path: "/policy", id: "read_policy", summary: "Which policy is live", status: http.StatusOK}, a.policyStatus)
+	handle(s, operation{method: "GET", path: "/policy/revisions", id: "list_policy_revisions", summary: "Revisions that are stored, the newest first", status: http.StatusOK, list: true}, a.policyRevisions)
+	handle(s, operation{method: "GET", path: "/policy/revisions/{revision}/diff", id: "diff_policy", summary: "What leads from one revision to another", status: http.StatusOK, queries: []parameter{{"to", "The other revision; the live one, unless given."}}}, a.policyDiff)
+	handle(s, operation{method: "GET", path: "/policy/log", id: "read_policy_log", summary: "What went live when, the newest first", status: http.StatusOK, list: true}, a.policyLog)
+	handle(s, operation{method: "GET", path: "/policy/log/verify", id: "verify_policy_log", summary: "Whether log and bundles are what was written", status: http.StatusOK}, a.verifyPolicyLog)
+	handle(s, operation{method: "POST", path: "/policy/activate", id: "activate_policy", summary: "Make a stored revision live, if it passes the gate", status: http.StatusOK, body: true, conflict: true}, a.activatePolicy)
+	handle(s, operation{method: "POST", path: "/policy/rollback", id: "rollback_policy", summary: "Go back to what was live before", status: http.StatusOK, body: true, optional: true, conflict: true}, a.rollbackPolicy)
 }
 
 func (a *API) policyStatus(context.Context, *call, *none) (PolicyStatus, error) {

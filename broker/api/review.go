@@ -182,7 +182,7 @@ type CanaryRequest struct {
 	Percent *float64 `json:"percent,omitempty" nullable:"true" doc:"Share of all principals, 0 to 100: always the same ones, and a larger share holds the smaller."`
 	Orgs    []string `json:"orgs,omitempty" nullable:"true" doc:"Everybody of these organisations."`
 	Types   []string `json:"types,omitempty" nullable:"true" doc:"Devices and gateways of these types."`
-	Groups  []string `json:"groups,omitempty" nullable:"true" doc:"Members of these groups."`
+	Groups  []string `json:"groups,omitempty" nullable:"true" doc:"Whoever is in one of these groups, or reaches it."`
 	Who     *string  `json:"who,omitempty" nullable:"true"`
 	Why     *string  `json:"why,omitempty" nullable:"true"`
 }
@@ -259,10 +259,10 @@ func (a *API) reviewRoutes(s *surface, scope func(*call) policy.OrgID, most int6
 
 // canaryRoutes are the operator's alone: a canary is of the platform's policy.
 func (a *API) canaryRoutes(s *surface) {
-	op := func(method, path, id string) operation {
-		return operation{method: method, path: path, id: id, status: http.StatusOK, conflict: true}
+	op := func(method, path, id, summary string) operation {
+		return operation{method: method, path: path, id: id, summary: summary, status: http.StatusOK, conflict: true}
 	}
-	start := op("PUT", "/policy/canary", "start_canary")
+	start := op("PUT", "/policy/canary", "start_canary", "Let a policy decide for some")
 	start.body, start.most = true, maxCandidate
 	handle(s, start, func(ctx context.Context, _ *call, in *CanaryRequest) (*CanaryReport, error) {
 		if err := in.check(); err != nil {
@@ -271,9 +271,9 @@ func (a *API) canaryRoutes(s *surface) {
 		report, err := a.reviews.StartCanary(ctx, in)
 		return report, refusedCandidate(err)
 	})
-	handle(s, op("GET", "/policy/canary", "read_canary"), func(context.Context, *call, *none) (*CanaryReport, error) { return a.reviews.Canary() })
-	handle(s, op("DELETE", "/policy/canary", "end_canary"), func(context.Context, *call, *none) (*CanaryReport, error) { return a.reviews.EndCanary() })
-	promote := op("POST", "/policy/canary/promote", "promote_canary")
+	handle(s, op("GET", "/policy/canary", "read_canary", "How the canary stands"), func(context.Context, *call, *none) (*CanaryReport, error) { return a.reviews.Canary() })
+	handle(s, op("DELETE", "/policy/canary", "end_canary", "Let the live policy decide for all again"), func(context.Context, *call, *none) (*CanaryReport, error) { return a.reviews.EndCanary() })
+	promote := op("POST", "/policy/canary/promote", "promote_canary", "Make the policy of the canary live")
 	promote.body, promote.optional = true, true
 	handle(s, promote, func(ctx context.Context, _ *call, in *PolicyChange) (*CanaryReport, error) {
 		return a.reviews.PromoteCanary(ctx, value(in.Who), value(in.Why))

@@ -193,21 +193,15 @@ func (RoleOfKey) Schema(huma.Registry) *huma.Schema {
 	}}
 }
 
-// APIKeyRoles are the roles of an API key. It has no resource groups.
-type APIKeyRoles struct {
+// RolesObject is the roles of an API key or a gateway, and the groups that it reaches:
+// those of the one role that comes with groups. Without an entry there it reaches every
+// device.
+type RolesObject struct {
 	Roles         []RoleOfKey         `json:"roles" nullable:"false"`
-	RolesToGroups map[string][]string `json:"rolesToGroups" required:"false" doc:"Empty: API keys have no resource groups."`
+	RolesToGroups map[string][]string `json:"rolesToGroups" required:"false" doc:"Groups by role; they stay as they are where this is left out. Whoever was given groups once is held to groups from then on, also to none."`
 }
 
-func showRolesOfKey(k *registry.APIKey) APIKeyRoles {
-	o := APIKeyRoles{Roles: []RoleOfKey{}, RolesToGroups: map[string][]string{}}
-	for _, role := range k.Roles {
-		o.Roles = append(o.Roles, RoleOfKey{role, 1})
-	}
-	return o
-}
-
-func (in *APIKeyRoles) names() (names []string) {
+func (in *RolesObject) names() (names []string) {
 	for _, role := range in.Roles {
 		names = append(names, role.ID)
 	}
@@ -217,7 +211,7 @@ func (in *APIKeyRoles) names() (names []string) {
 // rolesGiven are those that the key has and those that it is to have; see
 // rolesOfEdit.
 func (a *API) rolesGiven(ctx context.Context, t *target) ([]string, error) {
-	var asked APIKeyRoles
+	var asked RolesObject
 	if len(t.body) > 0 {
 		if err := decode(t.body, &asked); err != nil {
 			return nil, err
@@ -227,28 +221,20 @@ func (a *API) rolesGiven(ctx context.Context, t *target) ([]string, error) {
 	return union(asked.names(), had), err
 }
 
-func (a *API) readAPIKeyRoles(ctx context.Context, c *call, _ *none) (APIKeyRoles, error) {
+func (a *API) readAPIKeyRoles(ctx context.Context, c *call, _ *none) (RolesObject, error) {
 	k, err := a.registry.APIKey(ctx, c.org, c.params("key"))
-	return showRolesOfKey(&k), err
+	if err != nil {
+		return RolesObject{}, err
+	}
+	return a.showRoles(ctx, c, k.Roles, &k.Reach)
 }
 
-func (a *API) replaceAPIKeyRoles(ctx context.Context, c *call, in *APIKeyRoles) (APIKeyRoles, error) {
-	for _, role := range in.Roles {
-		if role.Status != 1 {
-			return APIKeyRoles{}, invalid("roleStatus", "must be 1; leave out a role that the key is not to have")
-		}
-	}
-	for _, groups := range in.RolesToGroups {
-		if len(groups) > 0 {
-			return APIKeyRoles{}, invalid("rolesToGroups", "must be empty: API keys have no resource groups")
-		}
-	}
-	if len(in.Roles) == 0 {
-		return APIKeyRoles{}, invalid("roles", "must have at least one")
-	}
+func (a *API) replaceAPIKeyRoles(ctx context.Context, c *call, in *RolesObject) (RolesObject, error) {
 	k, err := a.registry.UpdateAPIKey(ctx, c.org, c.params("key"), func(k *registry.APIKey) error {
-		k.Roles = in.names()
-		return nil
+		return in.apply(&k.Roles, &k.Reach)
 	})
-	return showRolesOfKey(&k), err
+	if err != nil {
+		return RolesObject{}, err
+	}
+	return a.showRoles(ctx, c, k.Roles, &k.Reach)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"path"
 	"runtime/debug"
 	"strings"
@@ -25,13 +24,13 @@ type operation struct {
 	summary string
 	status  int // of success
 
-	body     bool     // a body is read
-	optional bool     // and may be absent
-	list     bool     // takes _limit, _bookmark and _sort
-	queries  []string // other parameters of the query that a client should know
-	conflict bool     // may answer 409
-	most     int64    // bytes of the body; 0: as many as of any other
-	archive  bool     // the body may be a .tar.gz instead of JSON
+	body     bool        // a body is read
+	optional bool        // and may be absent
+	list     bool        // takes _limit and _bookmark
+	queries  []parameter // other parameters of the query
+	conflict bool        // may answer 409
+	most     int64       // bytes of the body; 0: as many as of any other
+	archive  bool        // the body may be a .tar.gz instead of JSON
 
 	// roles finds the roles that the call would hand out or take over; the policy
 	// sees them as target.roles. Nil where it can do neither.
@@ -69,10 +68,12 @@ type call struct {
 	org    policy.OrgID // of the credential; for the operator the one worked on
 	caller string       // public name of who calls, such as an API key's
 	params func(name string) string
-	query  url.Values
+	query  query
 	body   []byte
 	packed bool                // the body is a .tar.gz
 	denied map[policy.ID]error // device types that a bulk call may not touch, and why
+	// groups are those whose devices the call is about; nil: it is about all devices.
+	groups []string
 	// still says whether the call would be admitted now: one may last for long. Nil
 	// where that does not change.
 	still func(context.Context) error
@@ -95,7 +96,7 @@ type surface struct {
 }
 
 func newSurface(a *API, mux *http.ServeMux, prefix string, g gate) *surface {
-	return &surface{api: a, huma: humago.NewWithPrefix(mux, prefix, documentConfig(a.version)), prefix: prefix, gate: g}
+	return &surface{api: a, huma: humago.NewWithPrefix(mux, prefix, documentConfig(a.version, prefix)), prefix: prefix, gate: g}
 }
 
 // none is the body of a request that has none, or of an empty answer.

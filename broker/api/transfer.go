@@ -46,11 +46,11 @@ func ShowImported(m registry.Moved) Imported {
 func (a *API) transferRoutes(s *surface) {
 	transfer(s, operation{
 		method: "GET", path: "/organisations/{org}/export", id: "export_organisation", status: http.StatusOK,
-		summary: "A whole organisation; ?credentials=false leaves the hashes of its secrets out",
+		summary: "A whole organisation", queries: []parameter{{"credentials", "false leaves the hashes of its secrets out."}},
 	}, a.exportOrganisation)
 	transfer(s, operation{
 		method: "POST", path: "/organisations/import", id: "import_organisation", status: http.StatusCreated, conflict: true,
-		summary: "An organisation from an export; ?merge=true adds to one that exists",
+		summary: "An organisation from an export", queries: []parameter{{"merge", "true adds to one that exists."}},
 	}, a.importOrganisation)
 }
 

@@ -49,7 +49,7 @@ func TestTransfer(t *testing.T) {
 	if got.status != http.StatusCreated {
 		t.Fatalf("import = %d %s", got.status, got.text)
 	}
-	got.wantJSON(t, `{"org":"acme01","records":{"api_key":1,"credential":4,"device":2,"device_type":2,"organisation":1,"user":1},"skipped":0}`)
+	got.wantJSON(t, `{"org":"acme01","records":{"api_key":1,"credential":4,"device":2,"device_type":2,"group":1,"organisation":1,"user":1},"skipped":0}`)
 	if back := there.operator("GET", "/organisations/acme01/export", "", http.StatusOK); back.text != file.text {
 		t.Errorf("exported again:\n%s\nimported\n%s", back.text, file.text)
 	}
@@ -58,7 +58,7 @@ func TestTransfer(t *testing.T) {
 
 	serve(there.api.OperatorHandler(), there.importing("", file.text)).wantError(t, http.StatusConflict, "CDNHT0409E")
 	serve(there.api.OperatorHandler(), there.importing("?merge=true", file.text)).
-		wantJSON(t, `{"org":"acme01","records":{"api_key":0,"device":0,"device_type":0,"user":0},"skipped":6}`)
+		wantJSON(t, `{"org":"acme01","records":{"api_key":0,"device":0,"device_type":0,"group":0,"user":0},"skipped":7}`)
 	damaged := strings.Replace(file.text, `"sensor"`, `"censor"`, 1)
 	serve(there.api.OperatorHandler(), there.importing("", damaged[:len(damaged)-2])).wantError(t, http.StatusConflict, "CDNHT0409E")
 	cut := serve(there.api.OperatorHandler(), there.importing("", strings.ReplaceAll(file.text[:400], "acme01", "third1")))

@@ -107,7 +107,7 @@ func (p *DeviceInfoPatch) apply(d *registry.DeviceInfo) {
 func (a *API) typeRoutes(s *surface) {
 	handle(s, operation{
 		method: "GET", path: "/device/types", id: "listTypes", summary: "Device types, by identifier",
-		status: http.StatusOK, list: true,
+		status: http.StatusOK, list: true, queries: typeParameters(),
 	}, a.listTypes)
 	handle(s, operation{
 		method: "POST", path: "/device/types", id: "createType", summary: "Add a device type",

@@ -39,7 +39,11 @@ const maxUsageDays = 366 * 5
 func (a *API) usageRoutes(s *surface) {
 	handle(s, operation{
 		method: "GET", path: "/usage/data-traffic", id: "readTraffic", summary: "Bytes over the connections of the organisation, in both directions",
-		status: http.StatusOK, queries: []string{"start", "end", "detail"},
+		status: http.StatusOK, queries: []parameter{
+			{"start", "A year, a month or a day: 2026, 2026-11 or 2026-11-22. This month, unless given."},
+			{"end", "Likewise; its last day counts. That of the start, unless given."},
+			{"detail", "true for each day of its own."},
+		},
 	}, a.traffic)
 }
 
