@@ -20,12 +20,16 @@ import (
 	"github.com/cordon-mq/cordon/broker/feed"
 	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/listen"
+	"github.com/cordon-mq/cordon/broker/management"
 	"github.com/cordon-mq/cordon/broker/metrics"
 	"github.com/cordon-mq/cordon/broker/monitor"
 	"github.com/cordon-mq/cordon/broker/pki"
+	"github.com/cordon-mq/cordon/broker/pki/acme"
+	"github.com/cordon-mq/cordon/broker/pki/tenant"
 	"github.com/cordon-mq/cordon/broker/registry"
 	"github.com/cordon-mq/cordon/broker/store/badgerstore"
 	"github.com/cordon-mq/cordon/plugins"
+	"github.com/cordon-mq/cordon/plugins/certificate"
 	"github.com/cordon-mq/cordon/plugins/wasm"
 	"github.com/cordon-mq/cordon/policy"
 	"github.com/cordon-mq/cordon/policy/audit"
@@ -54,6 +58,12 @@ type node struct {
 	metrics   *metrics.Set
 	ledger    *ledger.Ledger // of what is noted about clients
 	monitor   *monitor.Monitor
+
+	management *management.Management
+
+	certificates *certificates  // of clients
+	hosted       *tenant.Keeper // of servers, by organisation
+	acme         *acme.Keeper   // of the platform, over ACME; nil: none
 
 	revisions *revision.Book // of the policy: what was live when
 	audit     *audit.Log     // who decides for everybody, and records it
@@ -89,21 +99,34 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 	if err := n.openCertificate(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.openACME(); err != nil {
+		return nil, err
+	}
+	if err := n.openServerCertificates(ctx); err != nil {
+		return nil, err
+	}
 	if err := n.openPolicy(ctx, stderr); err != nil {
 		return nil, err
 	}
 	if err := n.openAudit(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.openCertificates(ctx); err != nil {
+		return nil, err
+	}
 	n.openPlugins(ctx)
 	n.verifiers = plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
-		{Verifier: registry.VerifierName}: n.registry.TokenVerifier(),
-		{Verifier: plugins.AnonymousName}: plugins.Anonymous{},
+		{Verifier: registry.VerifierName}:      n.registry.TokenVerifier(),
+		{Verifier: registry.ClaimVerifierName}: n.registry.ClaimVerifier(),
+		{Verifier: certificate.Name}:           n.certificates.verifier(cfg.Domain),
+		{Verifier: plugins.AnonymousName}:      plugins.Anonymous{},
 	}, n.findPlugin)
 	n.failures = listen.NewFailures(listen.FailuresConfig{})
 	n.openMonitor()
+	n.openManagement()
 	n.broker = broker.New(broker.Config{
 		Domain: cfg.Domain, Failures: n.failures, Log: log, Buffer: int64(cfg.MaxBuffer) << 20, Observer: n.metrics, Monitor: n.monitor,
+		Intake: n.management, IntakePrefix: management.Prefix,
 	}, broker.Deps{
 		Decider:   n.audit,
 		Verifiers: n.verifiers,
@@ -126,6 +149,9 @@ func startNode(ctx context.Context, cfg config.Config, log *slog.Logger, stderr 
 		return nil, err
 	}
 	if err := n.startMonitor(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.startManagement(ctx); err != nil {
 		return nil, err
 	}
 	n.watchSpace()
@@ -266,9 +292,9 @@ func (n *node) openAPI() error {
 	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
 		Registry: n.registry, Decider: n.audit, Verifiers: n.verifiers, OperatorToken: token, Failures: n.failures, Ready: n.ready, Metrics: n.metrics.Handler(),
 		Messaging: n.messaging,
-		Ledger:    n.ledger, Clients: clients{n.monitor, n.broker},
-		Narrowings: n.openLayers(),
-		Decisions:  recorded, Reviews: reviews,
+		Ledger:    n.ledger, Management: n.management, Clients: clients{n.monitor, n.broker},
+		Narrowings: n.openLayers(), ServerCertificates: n.hosted,
+		Decisions: recorded, Reviews: reviews,
 		Revisions: n.revisions, Gate: func(ctx context.Context) revision.Check { return policyGate(ctx, n.activate) },
 	})
 	return err

@@ -42,11 +42,11 @@ type messenger struct {
 }
 
 // Receive ends early, as if there had been no message, when the node stops.
-func (m *messenger) Receive(ctx context.Context, filter string, wait time.Duration, use func(string, []byte) error) (bool, error) {
+func (m *messenger) Receive(ctx context.Context, filters []string, wait time.Duration, use func(string, []byte) error) (bool, error) {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(m.open, cancel)()
-	found, err := m.Caller.Receive(waiting, filter, wait, func(got *broker.Message) error { return use(got.Topic, got.Payload) })
+	defer context.AfterFunc(m.open, cancel)() //nolint:contextcheck // the caller of Receive and the node both end it
+	found, err := m.Caller.Receive(waiting, filters, wait, func(got *broker.Message) error { return use(got.Topic, got.Payload) })
 	if err != nil && ctx.Err() == nil && m.open.Err() != nil {
 		return false, nil
 	}

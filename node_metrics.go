@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/cordon-mq/cordon/broker/metrics"
 	"github.com/cordon-mq/cordon/plugins/wasm"
@@ -25,6 +26,11 @@ func (n *node) openMetrics() (err error) {
 // watchMetrics adds what is read from the other parts. They are all there.
 func (n *node) watchMetrics() error {
 	src := metrics.Sources{Broker: n.broker, Policy: n.policyMetrics, Store: n.storeMetrics}
+	src.REST = n.restMetrics
+	src.DecisionLog = n.decisionLogMetrics
+	src.Monitor = func() metrics.Monitored {
+		return metrics.Monitored{Dropped: n.monitor.Dropped(), Full: n.monitor.Full()}
+	}
 	if n.plugins != nil {
 		src.Plugins = n.pluginMetrics
 	}
@@ -44,6 +50,27 @@ func (n *node) policyMetrics() metrics.Policy {
 		p.Actions[action] = metrics.Decisions(a)
 	}
 	return p
+}
+
+// decisionLogMetrics names where decisions were lost. Its names are those of a label.
+func (n *node) decisionLogMetrics() metrics.DecisionLog {
+	s := n.audit.Stats()
+	d := metrics.DecisionLog{Recorded: s.Recorded, Lost: map[string]uint64{"ring": s.Dropped, "rate": s.OverRate, "rendering": s.Failed}}
+	for _, sink := range s.Sinks {
+		d.Lost[sink.Name] += sink.Dropped + sink.Failed
+	}
+	return d
+}
+
+// restMetrics are those of the REST interface, which is built last.
+func (n *node) restMetrics() map[metrics.Refused]uint64 {
+	refused := map[metrics.Refused]uint64{}
+	if n.api != nil {
+		for what, count := range n.api.Refusals() {
+			refused[metrics.Refused(what)] = count
+		}
+	}
+	return refused
 }
 
 func (n *node) storeMetrics() metrics.Store {
@@ -73,8 +100,9 @@ func verdicts(c *wasm.Counts) map[string]uint64 {
 	}
 }
 
-// certificateMetrics reads when the certificate that is shown at the moment
-// expires, and the authority behind it, where it is Cordon's own.
+// certificateMetrics reads when the certificate that is shown at the moment expires, the
+// authority behind it, where it is Cordon's own, and the first of organisations and over
+// ACME.
 func (n *node) certificateMetrics() (func() []metrics.Certificate, error) {
 	var authority []metrics.Certificate
 	if n.caFile != "" {
@@ -85,11 +113,19 @@ func (n *node) certificateMetrics() (func() []metrics.Certificate, error) {
 		authority = []metrics.Certificate{{Name: "ca", Expires: ca.NotAfter}}
 	}
 	return func() []metrics.Certificate {
-		shown, err := n.tls.GetCertificate(&tls.ClientHelloInfo{})
-		if err != nil || shown.Leaf == nil {
-			return authority
+		all := slices.Clone(authority)
+		if shown, err := n.tls.GetCertificate(&tls.ClientHelloInfo{}); err == nil && shown.Leaf != nil {
+			all = append(all, metrics.Certificate{Name: "server", Expires: shown.Leaf.NotAfter})
 		}
-		return append([]metrics.Certificate{{Name: "server", Expires: shown.Leaf.NotAfter}}, authority...)
+		if soonest := n.hosted.Soonest(); !soonest.IsZero() {
+			all = append(all, metrics.Certificate{Name: "organisations", Expires: soonest})
+		}
+		if n.acme != nil {
+			if soonest := n.acme.Soonest(); !soonest.IsZero() {
+				all = append(all, metrics.Certificate{Name: "acme", Expires: soonest})
+			}
+		}
+		return all
 	}, nil
 }
 

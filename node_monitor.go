@@ -26,9 +26,23 @@ func (c clients) Disconnect(t ledger.Tenant, id policy.ClientID) int {
 // openMonitor makes what the broker tells who comes and goes. It ends after the
 // broker has.
 func (n *node) openMonitor() {
-	n.ledger = ledger.On(n.store)
+	n.ledger = ledger.On(n.store).Bounded(n.noted)
 	n.monitor = monitor.New(monitor.Config{Log: n.log}, n.ledger, n.registry)
 	n.onStop(func() error { n.monitor.Stop(); return nil })
+}
+
+// notedShare is which part of what an organisation may store its last events and
+// diagnostics may take, beside its messages.
+const notedShare = 8
+
+// noted is how many bytes those may be. Of an organisation that is gone nothing is
+// kept any more.
+func (n *node) noted(t ledger.Tenant) int64 {
+	o, err := n.registry.Organisation(context.Background(), t.Org)
+	if err != nil || o.Incarnation != t.Incarnation {
+		return 0
+	}
+	return o.Quotas.StoredBytes / notedShare
 }
 
 // startMonitor puts right what an earlier run left, once sessions and retained

@@ -122,7 +122,7 @@ func (c *conn) reauthenticate(ctx context.Context, pk *wire.Auth) *refusal {
 		return refused(policy.CauseLimit, "re-authenticates too often")
 	case n.exchange == nil:
 		// The password of CONNECT is not kept: the method has to do without it.
-		x, r := c.beginExchange(ctx, &plugins.Credential{Client: c.client}, n.method)
+		x, r := c.beginExchange(ctx, c.credential(&wire.Connect{}), n.method)
 		if r != nil {
 			return r
 		}

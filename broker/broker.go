@@ -35,9 +35,13 @@ type Config struct {
 	// together may have in memory. Nobody may hold more than what is left of it.
 	// Default 1 GiB.
 	Buffer   int64
-	Observer Observer     // nil: nobody is told
-	Monitor  Monitor      // likewise
-	Log      *slog.Logger // default: discard
+	Observer Observer // nil: nobody is told
+	Monitor  Monitor  // likewise
+	// Intake is handed what enters under IntakePrefix, which is one of routed topics,
+	// ends in a slash and is never empty. Nil: nothing is.
+	Intake       Intake
+	IntakePrefix string
+	Log          *slog.Logger // default: discard
 }
 
 // maxConnect bounds the one packet of a client that nobody knows yet, in bytes:

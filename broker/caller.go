@@ -63,6 +63,7 @@ func (b *Broker) Enter(ctx context.Context, c *plugins.Credential, names ...stri
 			org = caller.known.space.key.org.String()
 		}
 		b.logRefusal(org, c.Client.ID, r)
+		caller.violated(r)
 		caller.Leave()
 		return nil, caller.denial(r)
 	}

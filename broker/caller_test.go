@@ -64,7 +64,7 @@ func (w *world) askWithin(t *testing.T, ctx context.Context, who login, filter s
 		return "", err
 	}
 	defer c.Leave()
-	found, err := c.Receive(ctx, filter, wait, func(m *broker.Message) error {
+	found, err := c.Receive(ctx, []string{filter}, wait, func(m *broker.Message) error {
 		got = m.Topic + " " + string(m.Payload)
 		return lost
 	})
@@ -247,7 +247,7 @@ func TestA18CallersAreRevokedAtOnce(t *testing.T) {
 			asks := w.enter(t, d1)
 			go func() {
 				defer asks.Leave()
-				_, err := asks.Receive(context.Background(), ownCmds, time.Hour, func(*broker.Message) error { return nil })
+				_, err := asks.Receive(context.Background(), []string{ownCmds}, time.Hour, func(*broker.Message) error { return nil })
 				waiting <- err
 			}()
 			synctest.Wait()
@@ -292,7 +292,7 @@ func TestA17CallersAreJudgedAgain(t *testing.T) {
 			asks := w.enter(t, d1)
 			go func() {
 				defer asks.Leave()
-				_, err := asks.Receive(context.Background(), "b", time.Hour, func(*broker.Message) error { return nil })
+				_, err := asks.Receive(context.Background(), []string{"b"}, time.Hour, func(*broker.Message) error { return nil })
 				waiting <- err
 			}()
 			synctest.Wait()

@@ -208,9 +208,9 @@ func (k *known) current(ctx context.Context) (*standing, *refusal) {
 	if err != nil {
 		return nil, refused(plugins.CauseOf(err), err.Error())
 	}
-	st, err := k.b.stand(ctx, k.space, &p, k.client)
-	if err != nil {
-		return nil, refused(policy.CauseUnavailable, err.Error())
+	st, r := k.b.admitted(ctx, k.space, &p, k.client)
+	if r != nil {
+		return nil, r
 	}
 	g.standing, g.epoch, g.changes, g.judged = st, epoch, changes, true
 	return st, k.denies(st, now)

@@ -11,7 +11,7 @@ func codeOf(cause policy.Cause) wire.Code {
 	switch cause {
 	case policy.CauseNone:
 		return wire.Success
-	case policy.CauseUnavailable:
+	case policy.CauseUnavailable, policy.CauseRevocation:
 		return wire.ServerUnavailable
 	case policy.CauseClientID:
 		return wire.ClientIdentifierNotValid

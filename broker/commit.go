@@ -39,6 +39,7 @@ type writes struct {
 	saves   []save
 	freed   []uint64 // numbers of shared messages that nobody has any more
 	shareOf *space   // whose messages those are
+	arrived []*Arrival
 
 	// failed is where an earlier write of the same packet leaves its error; nil:
 	// there was none.
@@ -198,7 +199,7 @@ func (m *stored) record() *durable.Message {
 // without a message, which restore drops: nobody was told that they are kept.
 func (b *Broker) commit(w *writes, done func(error)) {
 	w.encode()
-	saves, freed, shareOf, failed := w.saves, w.freed, w.shareOf, w.failed
+	saves, freed, shareOf, failed, arrived := w.saves, w.freed, w.shareOf, w.failed, w.arrived
 	parts := split(w.ops)
 	*w = writes{}
 	if failed == nil && len(parts) > 1 {
@@ -220,6 +221,9 @@ func (b *Broker) commit(w *writes, done func(error)) {
 		}
 		if len(freed) > 0 {
 			shareOf.bodies.giveBack(freed)
+		}
+		for _, a := range arrived {
+			a.stored(err)
 		}
 		if err != nil {
 			b.log.Error("not stored", "err", err)

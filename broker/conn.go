@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cordon-mq/cordon/broker/listen"
 	"github.com/cordon-mq/cordon/broker/wire"
 	"github.com/cordon-mq/cordon/policy"
@@ -24,8 +26,11 @@ type conn struct {
 	lane    *lane                 // where it counts
 	visit   atomic.Pointer[Visit] // what the monitor was told of it; nil: nothing
 	version wire.Version
-	maxOut  uint32 // the client's Maximum Packet Size; 0: none
-	problem bool   // the client wants reason strings [MQTT-3.1.2-29]
+	maxOut  uint32        // the client's Maximum Packet Size; 0: none
+	problem bool          // the client wants reason strings [MQTT-3.1.2-29]
+	notices *rate.Limiter // of what it is told of; nil: nothing yet
+	// handover is what the client is to be given and was not yet; nil: nothing.
+	handover *Handover
 
 	client    policy.Client
 	sessionID policy.ClientID                  // what its session is called: client.ID, unless that names nobody

@@ -69,9 +69,12 @@ func (c *conn) begin(ctx context.Context, pk *wire.Connect, principal *policy.Pr
 	c.space = sp
 
 	client := c.client
-	st, err := c.b.stand(ctx, sp, principal, &client)
-	if err != nil {
-		return refused(policy.CauseUnavailable, err.Error())
+	st, r := c.b.admitted(ctx, sp, principal, &client)
+	if r != nil {
+		return r
+	}
+	if st.principal != principal {
+		c.principal.Store(st.principal) // it is registered since it was verified
 	}
 	if !st.connect.Allow {
 		return denied(policy.ActionConnect, st.connect, "")
@@ -86,7 +89,14 @@ func (c *conn) begin(ctx context.Context, pk *wire.Connect, principal *policy.Pr
 	if c.usage = sp.usages.acquire(credentialOf(principal, c.client.ID), st.limits(), takesOver); c.usage == nil {
 		return refused(policy.CauseLimit, "connections of the credential")
 	}
-	return c.attach(ctx, st, pk, w, assigned)
+	if c.handover = c.b.handover(st.principal); c.handover != nil {
+		pk.CleanStart = true // nothing of it is kept; see fleeting
+	}
+	if r := c.attach(ctx, st, pk, w, assigned); r != nil {
+		return r
+	}
+	c.handOver(ctx)
+	return nil
 }
 
 // refused is a connect refused for cause; detail is for the log alone.
@@ -116,7 +126,11 @@ func (c *conn) verify(ctx context.Context, pk *wire.Connect) (*policy.Principal,
 }
 
 func (c *conn) credential(pk *wire.Connect) *plugins.Credential {
-	return &plugins.Credential{Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword}
+	credential := &plugins.Credential{Client: c.client, Password: plugins.NewSecret(pk.Password), HasPassword: pk.HasPassword}
+	if c.nc.TLS != nil {
+		credential.Chain = c.nc.TLS.PeerCertificates // those of the first handshake, where TLS was resumed
+	}
+	return credential
 }
 
 // chooseVerifiers asks the policy who is to check a credential, unless too many
@@ -127,7 +141,11 @@ func (b *Broker) chooseVerifiers(ctx context.Context, client *policy.Client) ([]
 		r.code = wire.ConnectionRateExceeded
 		return nil, r
 	}
-	refs, err := b.decider.Verifiers(ctx, client)
+	org, err := b.claimed(ctx, client)
+	if err != nil {
+		return nil, refused(policy.CauseUnavailable, err.Error())
+	}
+	refs, err := b.decider.Verifiers(ctx, client, org)
 	if err != nil {
 		return nil, refused(policy.CauseError, err.Error())
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/sha256"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 // refusePublish does with a refused PUBLISH what on_deny says and the protocol
 // has a word for. MQTT 3.x has no negative acknowledgement, so there to refuse
 // is to close.
-func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
+func (c *conn) refusePublish(ctx context.Context, pk *wire.Publish, r *refusal) {
 	topic := r.topic
 	if topic == "" {
 		topic = string(pk.Topic)
@@ -27,6 +28,9 @@ func (c *conn) refusePublish(pk *wire.Publish, r *refusal) {
 		}
 	}
 	c.b.logRefusal(c.org(), c.client.ID, r)
+	if how != policy.Close {
+		defer c.notify(ctx, r) // after the acknowledgement
+	}
 	switch {
 	case how == policy.Close:
 		c.end(ending{cause: r.cause, code: r.reasonCode(), reason: r.publicReason(), action: r.action, will: willFires})

@@ -53,5 +53,5 @@
 // # Moments
 //
 // The tests of this package carry the number of the moment of authorisation
-// they show, A1 to A26; TestMomentsAreShown lists them.
+// they show, A1 to A27; TestMomentsAreShown lists them.
 package broker

@@ -75,9 +75,10 @@ func newWorldOn(t *testing.T, bundle *opa.Bundle, disk *memstore.Disk, cfg broke
 	w.broker = broker.New(cfg, broker.Deps{
 		Decider: w.decider,
 		Verifiers: plugins.NewSet(map[policy.VerifierRef]plugins.Verifier{
-			{Verifier: registry.VerifierName}:  reg.TokenVerifier(),
-			{Verifier: "plugin", Name: "free"}: freeVerifier{},
-			{Verifier: plugins.AnonymousName}:  plugins.Anonymous{},
+			{Verifier: registry.VerifierName}:      reg.TokenVerifier(),
+			{Verifier: registry.ClaimVerifierName}: reg.ClaimVerifier(),
+			{Verifier: "plugin", Name: "free"}:     freeVerifier{},
+			{Verifier: plugins.AnonymousName}:      plugins.Anonymous{},
 		}, w.plugin),
 		Registry: w.registry, Store: w.store,
 	})
@@ -229,6 +230,27 @@ func (freeVerifier) Verify(_ context.Context, c *plugins.Credential) (policy.Pri
 type gatedRegistry struct {
 	*registry.Registry
 	refreshed atomic.Pointer[func()]
+
+	attaching atomic.Pointer[func(func() error) error]
+	attached  atomic.Int64 // how often Attach was called
+}
+
+// attach has fn stand between the broker and each registration; nil: nobody.
+func (g *gatedRegistry) attach(fn func(attach func() error) error) {
+	if fn == nil {
+		g.attaching.Store(nil)
+		return
+	}
+	g.attaching.Store(&fn)
+}
+
+func (g *gatedRegistry) Attach(ctx context.Context, gateway *policy.Principal, typ, id policy.ID) error {
+	g.attached.Add(1)
+	attach := func() error { return feed.Registry{Registry: g.Registry}.Attach(ctx, gateway, typ, id) }
+	if fn := g.attaching.Load(); fn != nil {
+		return (*fn)(attach)
+	}
+	return attach()
 }
 
 // afterNextRefresh calls gate once.

@@ -43,6 +43,8 @@ var moments = []struct {
 	{24, "a registry record is edited", "", ""},
 	{25, "a namesake is created after a deletion", "", ""},
 	{26, "a client authenticates again", "", ""},
+	{27, "a device is registered on demand", "", ""},
+	{28, "a client is handed a secret of its own", "", ""},
 }
 
 func TestMomentsAreShown(t *testing.T) {

@@ -47,6 +47,9 @@ type Leaving struct {
 	At     time.Time
 	Code   CloseCode
 	Reason string // in words, public
+	// Violation is what a refused CONNECT violates, as the policy calls it, and Words
+	// is the policy's own reason; empty: nothing, none.
+	Violation, Words string
 	// What went over the connection. Messages are PUBLISH packets.
 	ReadBytes, ReadMessages, WrittenBytes, WrittenMessages uint64
 }
@@ -199,10 +202,29 @@ func (c *conn) arrive(began time.Time) {
 
 // turnedAway tells the monitor that c was not.
 func (c *conn) turnedAway(began time.Time, r *refusal) {
+	l := turnedAwayFor(r)
+	l.ReadBytes = c.read.bytes.Load()
+	c.b.cfg.Monitor.Refused(c.describeVisit(began), l)
+}
+
+func turnedAwayFor(r *refusal) Leaving {
 	code := refusedCode(r)
-	c.b.cfg.Monitor.Refused(c.describeVisit(began), Leaving{
-		At: time.Now(), Code: code, Reason: code.String(), ReadBytes: c.read.bytes.Load(),
-	})
+	l := Leaving{At: time.Now(), Code: code, Reason: code.String()}
+	if r.decision != nil {
+		l.Violation, l.Words = r.decision.Violation, r.decision.Reason
+	}
+	return l
+}
+
+// violated tells the monitor of a caller that violates what is demanded of
+// connections. Any other refusal of a call is its own affair.
+func (c *Caller) violated(r *refusal) {
+	if c.known == nil || r.decision == nil || r.decision.Violation == "" {
+		return
+	}
+	c.b.cfg.Monitor.Refused(&Visit{
+		Tenant: c.known.space.tenant(), Client: *c.known.client, Principal: c.known.standing().principal, Began: time.Now(),
+	}, turnedAwayFor(r))
 }
 
 func (c *conn) describeVisit(began time.Time) *Visit {

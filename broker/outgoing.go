@@ -25,6 +25,7 @@ type stored struct {
 	origin   sessionKey
 	device   deviceName           // whom the topic names; zero: nobody
 	size     int                  // bytes that limits and quotas count
+	unstored bool                 // its publisher says it again after a restart
 	shared   atomic.Pointer[body] // its one place in the store, once several queues needed it
 }
 
@@ -37,6 +38,7 @@ func (p *publication) stored() *stored {
 		p.copied = &stored{
 			routed: p.in.routed, levels: p.in.levels, payload: append([]byte(nil), p.payload...),
 			qos: p.qos, retain: p.retain, props: p.props, response: p.response, expires: p.expires, origin: p.origin,
+			unstored: p.unstored,
 		}
 		if d := p.request.Device; d != nil {
 			p.copied.device = deviceName{d.Type, d.ID}

@@ -15,18 +15,18 @@ import (
 )
 
 // poll is a session that a client without a connection asks for one message at a
-// time. It has one subscription, ends some time after the last request, and is
-// never stored. Its conn has no socket: transmit hands what was cleared to take.
+// time. It has the subscriptions that its requests name, ends some time after the
+// last one, and is never stored. Its conn has no socket: transmit hands what was cleared to take.
 // Between requests nothing is cleared: messages wait in the session's queue, and
 // are judged when they are asked for.
 type poll struct {
-	conn   *conn
-	key    sessionKey
-	filter subscriptionKey
-	ready  chan struct{} // closed once begun, or failed
-	failed *refusal      // why it did not begin; read after ready
-	turn   chan struct{} // holds one: requests are served one after the other
-	wake   chan struct{} // holds one: look again
+	conn    *conn
+	key     sessionKey
+	filters []subscriptionKey // the first one has to be permitted
+	ready   chan struct{}     // closed once begun, or failed
+	failed  *refusal          // why it did not begin; read after ready
+	turn    chan struct{}     // holds one: requests are served one after the other
+	wake    chan struct{}     // holds one: look again
 
 	users int       // requests under way; guarded by polls
 	last  time.Time // the end of the last one; guarded by polls
@@ -49,7 +49,7 @@ type Message struct {
 // Bounds of polls.
 const (
 	pollKept      = 5 * time.Minute // after the last request
-	pollsOfClient = 8               // filters of one subject
+	pollsOfClient = 8               // of one subject
 )
 
 // polls are those of an organisation.
@@ -61,15 +61,17 @@ type polls struct {
 	}
 }
 
-// Receive asks for one message that matches filter, as this client writes it,
-// and waits for it at most for wait, which may be nothing. It hands the message
+// Receive asks for one message that matches one of filters, as this client writes
+// them, and waits for it at most for wait, which may be nothing. The policy has to
+// permit the first filter; what it denies of the others is as if nobody sent it, and
+// calls with the same first filter have the same others. It hands the message
 // to use; where that returns nil the message was received, and else, at QoS 1,
 // the next request gets it. It answers false when there was none in time.
 //
-// What matches filter is kept for later requests from the first one on, and for
-// pollKept after each. The error is a *Denial, or that of use.
-func (c *Caller) Receive(ctx context.Context, filter string, wait time.Duration, use func(*Message) error) (bool, error) {
-	found, r, err := c.receive(ctx, filter, wait, use)
+// What matches is kept for later requests from the first one on, and for pollKept
+// after each. The error is a *Denial, or that of use.
+func (c *Caller) Receive(ctx context.Context, filters []string, wait time.Duration, use func(*Message) error) (bool, error) {
+	found, r, err := c.receive(ctx, filters, wait, use)
 	if r != nil {
 		c.b.logRefusal(c.known.space.key.org.String(), c.known.client.ID, r)
 		return false, c.denial(r)
@@ -77,14 +79,14 @@ func (c *Caller) Receive(ctx context.Context, filter string, wait time.Duration,
 	return found, err
 }
 
-func (c *Caller) receive(ctx context.Context, filter string, wait time.Duration, use func(*Message) error) (bool, *refusal, error) {
+func (c *Caller) receive(ctx context.Context, filters []string, wait time.Duration, use func(*Message) error) (bool, *refusal, error) {
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	st, r := c.known.current(ctx)
 	if r != nil {
 		return false, r, nil
 	}
-	p, r := c.join(st, filter)
+	p, r := c.join(st, filters)
 	if r != nil {
 		return false, r, nil
 	}
@@ -124,18 +126,22 @@ func (c *Caller) receive(ctx context.Context, filter string, wait time.Duration,
 	return true, nil, nil
 }
 
-// join finds the poll of the caller and filter, or begins it, and counts the
-// request in.
-func (c *Caller) join(st *standing, filter string) (*poll, *refusal) {
-	no := func(cause policy.Cause, detail string) *refusal {
-		return &refusal{action: policy.ActionSubscribe, cause: cause, topic: filter, detail: detail}
+// join finds the poll of the caller and the first of filters, or begins it, and counts
+// the request in.
+func (c *Caller) join(st *standing, filters []string) (*poll, *refusal) {
+	first := ""
+	if len(filters) > 0 {
+		first = filters[0]
 	}
-	share, parsed, err := topic.ParseSubscription(filter)
-	if err != nil || len(filter) > topic.MaxRoutedBytes {
+	no := func(cause policy.Cause, detail string) *refusal {
+		return &refusal{action: policy.ActionSubscribe, cause: cause, topic: first, detail: detail}
+	}
+	parsed, ok := parseFilters(filters)
+	if !ok {
 		return nil, no(policy.CauseTopic, "no filter, or too long")
 	}
 	sp, seen := c.known.space, c.known.seen()
-	key := sessionKey{st.principal.Subject(), c.known.client.ID + policy.ClientID(callerSuffix+"/"+filter)}
+	key := sessionKey{st.principal.Subject(), c.known.client.ID + policy.ClientID(callerSuffix+"/"+first)}
 	ps := &sp.polls
 	ps.guarded.Lock()
 	p := ps.guarded.byKey[key]
@@ -152,7 +158,7 @@ func (c *Caller) join(st *standing, filter string) (*poll, *refusal) {
 		return nil, no(policy.CauseLimit, "filters that one client asks for")
 	}
 	p = &poll{
-		key: key, filter: subscriptionKey{share, parsed}, users: 1,
+		key: key, filters: parsed, users: 1,
 		ready: make(chan struct{}), turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 	}
 	p.conn = c.virtual(p, st, seen)
@@ -166,6 +172,18 @@ func (c *Caller) join(st *standing, filter string) (*poll, *refusal) {
 	close(p.ready)
 	ps.leave(p)
 	return nil, p.failed
+}
+
+// parseFilters reads at least one filter.
+func parseFilters(filters []string) (parsed []subscriptionKey, ok bool) {
+	for _, filter := range filters {
+		share, f, err := topic.ParseSubscription(filter)
+		if err != nil || len(filter) > topic.MaxRoutedBytes {
+			return nil, false
+		}
+		parsed = append(parsed, subscriptionKey{share, f})
+	}
+	return parsed, len(parsed) > 0
 }
 
 // virtual is a connection without a socket.
@@ -265,7 +283,7 @@ func (p *poll) await(ctx context.Context, st *standing, seen uint64, end <-chan 
 }
 
 // stand sees that the session stands as the caller does, and has its
-// subscription.
+// subscriptions.
 func (p *poll) stand(ctx context.Context, st *standing, seen uint64) *refusal {
 	c := p.conn
 	s := c.session
@@ -297,19 +315,31 @@ func (s *session) adopt(ctx context.Context, c *conn, st *standing) {
 	s.schedule()
 }
 
-// subscribe enters the subscription, unless it is there.
-func (p *poll) subscribe(ctx context.Context) (r *refusal) {
+// subscribe enters the subscriptions that are not there. The first one has to be: its
+// refusal is the answer.
+func (p *poll) subscribe(ctx context.Context) *refusal {
 	s := p.conn.session
-	s.guarded.Lock()
-	there := s.guarded.subs[p.filter] != nil
-	s.guarded.Unlock()
-	if there {
-		return nil
+	for i, filter := range p.filters {
+		s.guarded.Lock()
+		there := s.guarded.subs[filter] != nil
+		s.guarded.Unlock()
+		if there {
+			continue
+		}
+		if r := p.enter(ctx, filter); r != nil && i == 0 {
+			return r
+		}
 	}
+	return nil
+}
+
+// enter enters one subscription.
+func (p *poll) enter(ctx context.Context, filter subscriptionKey) (r *refusal) {
+	s := p.conn.session
 	p.conn.change(func(w *writes) { // of a session that is not stored, so nothing waits
-		option := wire.Subscription{Filter: p.filter.filter.String(), QoS: 1}
-		if p.filter.share != "" {
-			option.Filter = "$share/" + p.filter.share + "/" + option.Filter
+		option := wire.Subscription{Filter: filter.filter.String(), QoS: 1}
+		if filter.share != "" {
+			option.Filter = "$share/" + filter.share + "/" + option.Filter
 		}
 		_, _, r = s.subscribe(ctx, w, option, 0)
 	})
@@ -329,7 +359,7 @@ func (p *poll) ended() *refusal {
 	if cause == policy.CauseNone {
 		cause = policy.CauseShutdown // another one of its name took its place
 	}
-	r := &refusal{action: policy.ActionSubscribe, cause: cause, topic: p.filter.filter.String()}
+	r := &refusal{action: policy.ActionSubscribe, cause: cause, topic: p.filters[0].filter.String()}
 	if reason != "" {
 		r.decision = &policy.Decision{Cause: cause, Reason: reason} // the ID is in the words already
 	}

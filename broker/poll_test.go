@@ -65,6 +65,56 @@ func TestPoll(t *testing.T) {
 	wantDenied(t, err, policy.KindForbidden, "topic not valid")
 }
 
+// A poll of several filters gets what any of them matches, in its order. What the
+// policy denies of all but the first is as if nobody sent it.
+func TestPollOfSeveralFilters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, builtIn())
+	acme := w.org("acme01")
+	d1, boss := acme.device("d1"), w.connect(t, acme.app("boss"), wire.V5)
+	ask := func(filters ...string) string {
+		t.Helper()
+		c, err := w.broker.Enter(t.Context(), shown(d1))
+		must(t, err)
+		defer c.Leave()
+		got := ""
+		_, err = c.Receive(t.Context(), filters, 0, func(m *broker.Message) error {
+			got = m.Topic + " " + string(m.Payload)
+			return nil
+		})
+		must(t, err)
+		return got
+	}
+	both := []string{"iot-2/cmd/+/fmt/+", "iot-2/cmd/+"}
+	denied := []string{"iot-2/cmd/a/fmt/+", "#", "iot-2/evt/+/fmt/+"}
+	for _, filters := range [][]string{both, denied} {
+		if got := ask(filters...); got != "" {
+			t.Fatalf("first, %q", got)
+		}
+	}
+	for _, topic := range []string{"cmd/a/fmt/json", "cmd/a", "cmd/b"} {
+		boss.say("iot-2/type/sensor/id/d1/"+topic, topic, 1)
+	}
+	for _, want := range []string{"iot-2/cmd/a/fmt/json cmd/a/fmt/json", "iot-2/cmd/a cmd/a", "iot-2/cmd/b cmd/b", ""} {
+		if got := ask(both...); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for _, want := range []string{"iot-2/cmd/a/fmt/json cmd/a/fmt/json", ""} {
+		if got := ask(denied...); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	c, err := w.broker.Enter(t.Context(), shown(d1))
+	must(t, err)
+	defer c.Leave()
+	for _, filters := range [][]string{nil, {"#", "iot-2/cmd/+"}, {"iot-2/cmd/c/fmt/+", "a+b"}} {
+		if _, err := c.Receive(t.Context(), filters, time.Hour, func(*broker.Message) error { return nil }); err == nil {
+			t.Errorf("%q is permitted", filters)
+		}
+	}
+}
+
 // A request that waits gets what comes at any QoS; a second one waits for its
 // turn, and one that leaves takes nothing with it.
 func TestPollWaits(t *testing.T) {
@@ -206,7 +256,7 @@ func TestPollsUnderLoad(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				_, _ = c.Receive(ctx, ownCmds, time.Minute, func(m *broker.Message) error {
+				_, _ = c.Receive(ctx, []string{ownCmds}, time.Minute, func(m *broker.Message) error {
 					received.Lock()
 					defer received.Unlock()
 					if received.asked++; received.asked%5 == 0 {
@@ -235,7 +285,7 @@ func TestPollsUnderLoad(t *testing.T) {
 		for i := 0; ctx.Err() == nil; i++ {
 			short, cancel := context.WithTimeout(ctx, time.Millisecond)
 			if c, err := w.broker.Enter(short, shown(d2)); err == nil {
-				_, _ = c.Receive(short, ownCmds, time.Minute, func(*broker.Message) error { return nil })
+				_, _ = c.Receive(short, []string{ownCmds}, time.Minute, func(*broker.Message) error { return nil })
 				c.Leave()
 			}
 			cancel()

@@ -26,6 +26,9 @@ type publication struct {
 	retain   bool
 	will     bool
 	props    *wire.PublishProperties
+	unstored bool     // where it is retained, in memory alone: see Voice.Say
+	again    bool     // it was retained before, and no quota is asked: see KeepAgain
+	only     *session // the one that it is for, whoever else subscribes; nil: all are
 
 	// Filled in by authorise.
 	in       *inbound
@@ -39,6 +42,7 @@ type publication struct {
 	matched int
 	copied  *stored
 	writes  writes // what has to be stored before it is acknowledged; whoever admits commits it
+	arrival *Arrival
 }
 
 // inbound is what a topic means to one standing: its place inside the
@@ -86,7 +90,7 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 		r = c.overLimit(st, pk, in)
 	}
 	if r != nil {
-		c.refusePublish(pk, r)
+		c.refusePublish(ctx, pk, r)
 		return
 	}
 	if c.pub == nil {
@@ -98,7 +102,7 @@ func (c *conn) handlePublish(ctx context.Context, pk *wire.Publish) {
 		payload: pk.Payload, qos: pk.QoS, retain: pk.Retain, props: pk.Properties,
 	}
 	if r := c.b.admit(ctx, p); r != nil {
-		c.refusePublish(pk, r)
+		c.refusePublish(ctx, pk, r)
 		return
 	}
 	c.acknowledge(pk, p)
@@ -223,7 +227,13 @@ func (c *conn) overLimit(st *standing, pk *wire.Publish, in *inbound) *refusal {
 // When it returns nil, every session the message was routed to has it, and the
 // caller commits p.writes before it says so to anybody.
 func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
-	if r := b.authorise(ctx, p); r != nil {
+	r := b.authorise(ctx, p)
+	if r.registers() && !p.will {
+		if r = p.register(ctx, r); r == nil {
+			r = b.authorise(ctx, p)
+		}
+	}
+	if r != nil {
 		return r
 	}
 	switch {
@@ -243,16 +253,24 @@ func (b *Broker) admit(ctx context.Context, p *publication) *refusal {
 		// Refused, not dropped: what is acknowledged is kept.
 		return &refusal{action: policy.ActionPublish, cause: policy.CauseQuota, topic: p.name.String(), detail: "stored bytes of the organisation"}
 	}
+	if r := b.expect(p); r != nil {
+		return r
+	}
 	if p.retain {
 		if r := b.retain(ctx, p); r != nil {
+			p.turnBack()
 			return r
 		}
 	}
 	b.stats.of(p.payer).in.messages[min(p.qos, 2)].Add(1)
-	if p.space.tapped.Load() {
+	if p.space.tapped.Load() && p.only == nil {
 		b.cfg.Monitor.Admitted(p.space.tenant(), p.in.routed, p.stored().payload)
 	}
+	p.arrive()
 	for i := range p.space.targets(p.in) {
+		if p.only != nil && p.in.targets[i].session != p.only {
+			continue
+		}
 		if b.deliver(ctx, &p.in.targets[i], p) {
 			p.matched++
 		}
@@ -301,11 +319,13 @@ func (b *Broker) authorise(ctx context.Context, p *publication) *refusal {
 	}
 	d := p.standing.judge.Decide(ctx, &p.request)
 	if !d.Allow {
-		return denied(policy.ActionPublish, d, p.name.String())
+		r := denied(policy.ActionPublish, d, p.name.String())
+		r.device = p.request.Device
+		return r
 	}
 	if p.retain && d.Retain == policy.RetainRefuse {
 		r := no(policy.CauseRetain, wire.RetainNotSupported)
-		r.decision, r.onDeny = d, d.OnDeny
+		r.decision, r.onDeny, r.notice, r.device = d, d.OnDeny, d.Notify, p.request.Device
 		return r
 	}
 	p.retain = p.retain && d.Retain == policy.RetainKeep // stripped: nobody sees the flag

@@ -18,11 +18,14 @@ type refusal struct {
 	detail   string // for the log alone
 	topic    string // as the client wrote it
 	onDeny   policy.OnDeny
+	device   *policy.Device // whom the topic names; nil: nobody
+	notice   policy.Notice  // where a message says why; zero: nowhere
+	message  string         // what it says; empty: the public reason
 }
 
 // denied turns a decision that denies into a refusal.
 func denied(action policy.Action, d *policy.Decision, topic string) *refusal {
-	return &refusal{action: action, cause: d.Cause, decision: d, detail: d.Detail, topic: topic, onDeny: d.OnDeny}
+	return &refusal{action: action, cause: d.Cause, decision: d, detail: d.Detail, topic: topic, onDeny: d.OnDeny, notice: d.Notify}
 }
 
 func (r *refusal) reasonCode() wire.Code {

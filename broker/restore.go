@@ -57,6 +57,8 @@ type restoring struct {
 	offline map[*session]time.Time // since when
 	bodies  map[uint64]*stored
 	drops   writes
+
+	arrivals []*Arrival
 }
 
 func (r *restoring) run(ctx context.Context) error {
@@ -72,12 +74,14 @@ func (r *restoring) run(ctx context.Context) error {
 		{store.KindInbound, r.inbound},
 		{store.KindWill, r.will},
 		{store.KindRetained, func(key store.Key, value []byte) error { return r.retained(now, key, value) }},
+		{store.KindArrival, r.arrival},
 	} {
 		if err := r.scan(ctx, step.kind, step.read); err != nil {
 			return err
 		}
 	}
 	r.finish(now)
+	r.handOver()
 	return ctx.Err()
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,23 +36,33 @@ func (b *Broker) retain(ctx context.Context, p *publication) *refusal {
 	if len(p.payload) > 0 {
 		m = p.stored()
 	}
-	if !r.set(p.in.routed, m, most) {
+	if p.again {
+		most = math.MaxInt64
+	}
+	old, ok := r.set(p.in.routed, m, most)
+	switch {
+	case !ok:
 		return &refusal{action: policy.ActionPublish, cause: policy.CauseQuota, topic: p.name.String(), detail: "retained bytes of the organisation"}
+	case m != nil && m.unstored && old == nil, old != nil && old.unstored && (m == nil || m.unstored):
+		return nil // the store has none and gets none
+	case m != nil && m.unstored:
+		m = nil // the one it has goes
 	}
 	p.writes.failed = r.store(b, p.space, p.in.routed, m)
 	return nil
 }
 
-// set puts m, or nothing, in the place of what is retained under name. It
-// reports whether there is room for it.
-func (r *retained) set(name topic.RoutedName, m *stored, most int64) bool {
+// set puts m, or nothing, in the place of what is retained under name, and returns
+// what was there. It reports whether there is room for it.
+func (r *retained) set(name topic.RoutedName, m *stored, most int64) (old *stored, ok bool) {
 	r.guarded.Lock()
 	defer r.guarded.Unlock()
 	if m == nil {
-		if old, had := r.names.Delete(name); had {
+		old, had := r.names.Delete(name)
+		if had {
 			r.guarded.bytes -= int64(old.size)
 		}
-		return true
+		return old, true
 	}
 	old, had := r.names.Set(name, m)
 	grown := int64(m.size)
@@ -64,10 +75,10 @@ func (r *retained) set(name topic.RoutedName, m *stored, most int64) bool {
 		} else {
 			r.names.Delete(name)
 		}
-		return false
+		return nil, false
 	}
 	r.guarded.bytes += grown
-	return true
+	return old, true
 }
 
 // store writes what is retained under name now, and returns where an error will
@@ -127,7 +138,7 @@ func (r *retained) payload(name topic.RoutedName) ([]byte, bool) {
 func (r *retained) drop(b *Broker, sp *space, m *stored) {
 	r.order.Lock()
 	defer r.order.Unlock()
-	if r.take(m) {
+	if r.take(m) && !m.unstored {
 		r.store(b, sp, m.routed, nil)
 	}
 }

@@ -33,10 +33,15 @@ type space struct {
 	usages   usages
 	polls    polls
 
+	attachments attachments
+	enrolments  attachments // of clients themselves
+	arrivals    arrivals
+
 	published atomic.Pointer[rate.Limiter] // see rate
 	evaluated atomic.Pointer[rate.Limiter] // see Spend
 	stored    atomic.Int64                 // bytes of messages that wait in sessions
 	traffic   atomic.Uint64                // bytes of connections that have ended, and of callers
+	voiced    atomic.Pointer[voiced]       // whom the broker speaks as
 	tapped    atomic.Bool                  // the monitor is shown what enters
 
 	// devices are those that topics named last, by a hash of their ID.

@@ -63,8 +63,10 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 	}
 	codes := make([]wire.Code, len(pk.Filters))
 	var fresh []granted
+	var told []*refusal
 	reason := ""
 	var fatal *refusal
+	unknown := c.registerFor(ctx, pk)
 	stored := c.change(func(w *writes) {
 		for i, option := range pk.Filters {
 			sub, isNew, r := s.subscribe(ctx, w, option, pk.SubscriptionID)
@@ -73,6 +75,10 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 				fresh = append(fresh, granted{sub, isNew, option})
 				continue
 			}
+			if unknown != nil && r.registers() {
+				r = unknown // it says why nothing was registered
+			}
+			told = append(told, r)
 			c.b.logRefusal(c.org(), c.client.ID, r)
 			if r.onDeny == policy.Close {
 				fatal = r
@@ -95,12 +101,37 @@ func (c *conn) handleSubscribe(ctx context.Context, pk *wire.Subscribe) {
 		ack := wire.Suback{PacketID: pk.PacketID, Codes: codes, ReasonString: reason, MaxSize: c.maxOut}
 		c.out.commit(wire.AppendSuback(buf, c.version, &ack), nil)
 	}
+	for _, r := range told {
+		c.notify(ctx, r)
+	}
 	s.schedule()
 	for _, g := range fresh {
 		if g.option.RetainHandling == 0 || g.option.RetainHandling == 1 && g.isNew { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
 			c.b.sendRetained(ctx, g.sub)
 		}
 	}
+	c.handOver(ctx)
+}
+
+// registerFor has the device that a gateway listens for registered, where there is
+// one filter and the policy says so. It judges before the session is locked: what
+// counts is the judgement that follows. A refusal says why it did not come about.
+func (c *conn) registerFor(ctx context.Context, pk *wire.Subscribe) *refusal {
+	st := c.session.standing.Load()
+	if len(pk.Filters) != 1 || st.principal.Kind != policy.KindGateway {
+		return nil
+	}
+	share, filter, err := topic.ParseSubscription(pk.Filters[0].Filter)
+	if err != nil {
+		return nil // which is found again, and told
+	}
+	sub := &subscription{session: c.session, filter: filter, named: share, wanted: pk.Filters[0].QoS}
+	r := c.session.authoriseSubscription(ctx, st, sub)
+	if !r.registers() {
+		return nil
+	}
+	c.flushTouched()
+	return c.space.register(ctx, st.principal, r)
 }
 
 // change runs f, which changes the subscriptions of the session, with connectMu
@@ -180,11 +211,19 @@ func (s *session) authoriseSubscription(ctx context.Context, st *standing, sub *
 			topic: sub.filter.String(), detail: err.Error(),
 		}
 	}
-	d := decide(ctx, st.judge, &policy.Request{
+	request := policy.Request{
 		Action: policy.ActionSubscribe, Filter: sub.filter, Levels: routed.Levels(), QoS: sub.wanted, Share: sub.named,
-	})
+	}
+	if mount.Device != nil {
+		if request.Device, err = s.space.deviceAt(ctx, mount.Device, request.Levels); err != nil {
+			return &refusal{action: policy.ActionSubscribe, cause: policy.CauseUnavailable, topic: sub.filter.String(), detail: err.Error()}
+		}
+	}
+	d := decide(ctx, st.judge, &request)
 	if !d.Allow {
-		return denied(policy.ActionSubscribe, d, sub.filter.String())
+		r := denied(policy.ActionSubscribe, d, sub.filter.String())
+		r.device = request.Device
+		return r
 	}
 	sub.mounts, sub.routed, sub.mount, sub.until = st.mounts(), routed, mount, d.Until
 	sub.qos = min(sub.wanted, d.MaxQoS, st.limits().QoSMax)
