@@ -82,6 +82,12 @@ func fences() []fence {
 			scope:  inAll,
 		},
 		{
+			reason: "one package asks certificate authorities, and owns what that leaves running",
+			except: []string{"broker/pki/acme/..."},
+			never:  []string{"github.com/caddyserver/...", "github.com/letsencrypt/...", "go.uber.org/zap/..."},
+			scope:  inAll,
+		},
+		{
 			reason: "topic rules are shared by the policy engine and the router and depend on neither",
 			in:     []string{"policy/topic/..."},
 			only:   []string{"std", "policy/topic/..."},

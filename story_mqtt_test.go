@@ -24,7 +24,7 @@ type client struct {
 // mqtt is the command of that name: mqtt NAME and then one of
 //
 //	connect [-v 3.1|3.1.1|5] [-u USER] [-P PASSWORD] [-keep] [-will TOPIC=PAYLOAD]
-//	        [-tls 1.1|1.2|1.3] [-sni NAME] [-plain] CLIENTID
+//	        [-tls 1.1|1.2|1.3] [-sni NAME] [-cert NAME] [-plain] CLIENTID
 //	                            prints "connack CODE", with "present" for a session
 //	                            that was there; or "handshake: ERROR". -keep asks
 //	                            for a session that outlives the connection
@@ -113,6 +113,7 @@ func (s *story) connect(name string, set *flag.FlagSet, args []string) {
 	will := set.String("will", "", "TOPIC=PAYLOAD")
 	secure := set.String("tls", "1.3", "version")
 	serverName := set.String("sni", "localhost", "NAME")
+	shown := set.String("cert", "", "NAME")
 	plain := set.Bool("plain", false, "without TLS")
 	id := s.options(set, args, 1, 1)[0]
 
@@ -136,7 +137,7 @@ func (s *story) connect(name string, set *flag.FlagSet, args []string) {
 	if topic, payload, ok := strings.Cut(*will, "="); ok {
 		p.Will = &wire.Will{Topic: topic, Payload: []byte(payload), QoS: 1}
 	}
-	conn, err := s.dial(*plain, *secure, *serverName)
+	conn, err := s.dial(*plain, *secure, *serverName, *shown)
 	if err != nil {
 		s.printf("handshake: %v\n", err)
 		return
@@ -147,12 +148,15 @@ func (s *story) connect(name string, set *flag.FlagSet, args []string) {
 	s.receive(name, wire.TypeConnack)
 }
 
-func (s *story) dial(plain bool, version, serverName string) (net.Conn, error) {
+func (s *story) dial(plain bool, version, serverName, shown string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: patience}
 	if plain {
 		return dialer.DialContext(s.tb.Context(), "tcp", s.ts.Getenv("MQTT"))
 	}
 	settings := s.trusting(serverName)
+	if shown != "" {
+		settings.Certificates = []tls.Certificate{s.issued.leaves[shown].TLS()}
+	}
 	switch version {
 	case "1.1":
 		settings.MinVersion = tls.VersionTLS11
@@ -249,7 +253,9 @@ func (s *story) show(packet wire.Packet) {
 		if p.Retain {
 			retained = " retained"
 		}
-		s.printf("q%d%s %s %s\n", p.QoS, retained, p.Topic, p.Payload)
+		s.answer = p.Payload
+		s.learn() // a message may hand something over
+		s.printf("q%d%s %s %s\n", p.QoS, retained, p.Topic, s.secrets.masked(string(p.Payload)))
 	default:
 		s.printf("%s\n", name)
 	}

@@ -128,16 +128,22 @@ func (s *story) call(client *http.Client, base string, args []string, authorise 
 	if name := s.secrets.foundIn(s.answer); name != "" {
 		s.ts.Fatalf("status %d, and the answer has %s in it", rs.StatusCode, name)
 	}
-	var fields map[string]any
-	if json.Unmarshal(s.answer, &fields) == nil {
-		for _, name := range []string{"authToken", "token", "apiToken", "adminPassword"} {
-			if value, ok := fields[name].(string); ok {
-				s.secrets.add(name, value)
-			}
-		}
-	}
+	s.learn()
 	_, err = fmt.Fprintf(s.ts.Stdout(), "%d\n%s\n", rs.StatusCode, s.secrets.masked(string(s.answer)))
 	s.ts.Check(err)
+}
+
+// learn remembers what is secret of an answer.
+func (s *story) learn() {
+	var fields map[string]any
+	if json.Unmarshal(s.answer, &fields) != nil {
+		return
+	}
+	for _, name := range []string{"authToken", "token", "apiToken", "adminPassword"} {
+		if value, ok := fields[name].(string); ok {
+			s.secrets.add(name, value)
+		}
+	}
 }
 
 func (s *story) field(args []string) {

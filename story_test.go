@@ -14,10 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cordon-mq/cordon/broker/config"
+	"github.com/cordon-mq/cordon/plugins/certificate/certificatetest"
 )
 
 // TestStories runs the scripts of broker/testdata/script: each is a story of
@@ -62,6 +64,8 @@ import (
 //	nosecrets                 no token of this story is in the data folder, in any
 //	                          encoding that is likely, nor in the log
 //	mqtt NAME ...             a client; see story_mqtt_test.go
+//	authority, certificate, revoke
+//	                          make client certificates; see story_certificate_test.go
 //
 // No token reaches the output: answers are shown without, and every answer is
 // searched for tokens that were issued before it.
@@ -85,27 +89,31 @@ func TestStories(t *testing.T) {
 		Setup:              setUpStory,
 		RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status":         command((*story).status),
-			"serve":          command((*story).serve),
-			"shutdown":       command((*story).shutdown),
-			"kill9":          command((*story).kill9),
-			"await":          command((*story).await),
-			"org":            command((*story).org),
-			"rest":           command((*story).rest),
-			"message":        command((*story).message),
-			"answer":         command((*story).messageAnswer),
-			"operator":       command((*story).operator),
-			"metrics":        command((*story).metrics),
-			"ready":          command((*story).ready),
-			"operator-token": command((*story).operatorToken),
-			"field":          command((*story).field),
-			"capture":        command((*story).capture),
-			"stream":         command((*story).stream),
-			"event":          command((*story).event),
-			"device":         command((*story).device),
-			"pack":           command((*story).pack),
-			"nosecrets":      command((*story).noSecrets),
-			"mqtt":           command((*story).mqtt),
+			"status":            command((*story).status),
+			"serve":             command((*story).serve),
+			"shutdown":          command((*story).shutdown),
+			"kill9":             command((*story).kill9),
+			"await":             command((*story).await),
+			"org":               command((*story).org),
+			"rest":              command((*story).rest),
+			"message":           command((*story).message),
+			"answer":            command((*story).messageAnswer),
+			"operator":          command((*story).operator),
+			"metrics":           command((*story).metrics),
+			"ready":             command((*story).ready),
+			"operator-token":    command((*story).operatorToken),
+			"field":             command((*story).field),
+			"capture":           command((*story).capture),
+			"stream":            command((*story).stream),
+			"event":             command((*story).event),
+			"device":            command((*story).device),
+			"pack":              command((*story).pack),
+			"nosecrets":         command((*story).noSecrets),
+			"mqtt":              command((*story).mqtt),
+			"authority":         command((*story).authority),
+			"certificate":       command((*story).certificate),
+			"revoke":            command((*story).revoke),
+			"servercertificate": command((*story).servercertificate),
 		},
 	})
 }
@@ -122,6 +130,7 @@ type story struct {
 	answer  []byte             // the last body
 	asked   chan messageAnswer // of a message that was sent with -later; nil: none
 	streams map[string]*eventStream
+	issued  issued
 }
 
 type storyKey struct{}
@@ -133,11 +142,13 @@ func setUpStory(env *testscript.Env) error {
 		log:     filepath.Join(env.WorkDir, "log"),
 		clients: map[string]*client{},
 		streams: map[string]*eventStream{},
+		issued:  issued{authorities: map[string]*certificatetest.Authority{}, leaves: map[string]*certificatetest.Leaf{}},
 	}
 	env.Values[storyKey{}] = s
 	env.Setenv("LOG", s.log)
 	env.Setenv("CA", filepath.Join(s.data, "tls", "ca.crt"))
 	env.Setenv("CORDON_DATA", s.data)
+	env.Setenv("TOMORROW", time.Now().Add(24*time.Hour).UTC().Format(time.RFC3339))
 	env.Setenv("CORDON_MQTTS", "127.0.0.1:0")
 	env.Setenv("CORDON_HTTPS", "127.0.0.1:0")
 	if cache, err := os.UserCacheDir(); err == nil { // where go builds what a story writes
