@@ -103,6 +103,8 @@ type peer struct {
 	unsubscribe func(filter string) error
 	aliased     func() int // how many messages came and went without their topic
 	leave       func()     // with a DISCONNECT
+
+	lost <-chan struct{} // closed when the connection ends, of the libraries of Paho
 }
 
 // newPeer has room for what arrives: nothing that a test sends waits for it.
@@ -198,8 +200,9 @@ func (d doors) url(l library, scheme string) *url.URL {
 // site is a broker that runs, and what its clients need there.
 type site struct {
 	doors
-	log *processLog
-	js  *script // nil where there is no MQTT.js
+	log      *processLog
+	js       *script     // nil where there is no MQTT.js
+	settings *tls.Config // in the place of those of the doors
 
 	names *atomic.Int32 // how many were given
 }
@@ -207,6 +210,15 @@ type site struct {
 func newSite(t *testing.T, d doors, log *processLog) *site {
 	t.Helper()
 	return &site{doors: d, log: log, js: startScript(t), names: new(atomic.Int32)}
+}
+
+// tls is what the libraries of Paho connect with.
+func (s *site) tls(t *testing.T) *tls.Config {
+	t.Helper()
+	if s.settings != nil {
+		return s.settings.Clone()
+	}
+	return s.doors.tls(t)
 }
 
 // name is one that nobody else has there: for client IDs and topics. It is short

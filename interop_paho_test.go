@@ -38,12 +38,15 @@ func settled(token mqtt3.Token) error {
 
 func joinPaho3(t *testing.T, s *site, l library, g greeting) (*peer, error) {
 	p := newPeer(l, g.id)
+	lost := make(chan struct{})
+	p.lost = lost
 	options := mqtt3.NewClientOptions().
 		AddBroker(s.url(l, "ssl").String()).SetTLSConfig(s.tls(t)).
 		SetProtocolVersion(map[string]uint{"3.1": 3, "3.1.1": 4}[l.version]).
 		SetClientID(g.id).SetUsername(g.user).SetPassword(g.password).
 		SetCleanSession(!g.kept).SetKeepAlive(time.Duration(g.pulse()) * time.Second).
 		SetConnectTimeout(patience).SetAutoReconnect(false).SetOrderMatters(true).
+		SetConnectionLostHandler(func(mqtt3.Client, error) { close(lost) }).
 		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
 			p.inbox <- message{topic: m.Topic(), payload: string(m.Payload()), qos: m.Qos(), retain: m.Retained()}
 		})
@@ -123,7 +126,7 @@ func joinPaho5(t *testing.T, s *site, l library, g greeting) (*peer, error) {
 		}
 		return nil, err
 	}
-	p.resumed = ack.SessionPresent
+	p.resumed, p.lost = ack.SessionPresent, c.Done()
 	if ack.Properties != nil && ack.Properties.AssignedClientID != "" {
 		p.id = ack.Properties.AssignedClientID
 	}
