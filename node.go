@@ -289,7 +289,7 @@ func (n *node) openAPI() error {
 	recorded.bundles.open()
 	reviews := newReviews(n, recorded)
 	n.onStop(reviews.close)
-	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain}, api.Deps{
+	n.api, err = api.New(api.Config{Log: n.log, Version: version, Domain: n.cfg.Domain, CallRate: float64(n.cfg.RESTRate)}, api.Deps{
 		Registry: n.registry, Decider: n.audit, Verifiers: n.verifiers, OperatorToken: token, Failures: n.failures, Ready: n.ready, Metrics: n.metrics.Handler(),
 		Messaging: n.messaging,
 		Ledger:    n.ledger, Management: n.management, Clients: clients{n.monitor, n.broker},

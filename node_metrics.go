@@ -31,6 +31,11 @@ func (n *node) watchMetrics() error {
 	src.Monitor = func() metrics.Monitored {
 		return metrics.Monitored{Dropped: n.monitor.Dropped(), Full: n.monitor.Full()}
 	}
+	src.Devices = func() metrics.Devices {
+		d := metrics.Devices{Unheard: n.management.Dropped()}
+		d.Claimed, d.Handed = n.registry.Claimed()
+		return d
+	}
 	if n.plugins != nil {
 		src.Plugins = n.pluginMetrics
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"flag"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -14,11 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ocsp"
+
 	"github.com/cordon-mq/cordon/plugins/certificate/certificatetest"
 )
 
 // issued is what a story has of certificates: authorities and clients by name, and a
-// server of lists of revoked ones, which knows none until they are published.
+// server of lists of revoked ones, which knows none until they are published, and
+// answers about single certificates by them.
 type issued struct {
 	authorities map[string]*certificatetest.Authority
 	leaves      map[string]*certificatetest.Leaf
@@ -34,18 +38,46 @@ func (s *story) publisher() *httptest.Server {
 	if s.issued.server == nil {
 		s.issued.guarded.lists = map[string][]byte{}
 		s.issued.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			name, asked := strings.CutPrefix(r.URL.Path, "/ocsp")
 			s.issued.guarded.Lock()
-			list, ok := s.issued.guarded.lists[r.URL.Path]
+			answer, ok := s.issued.guarded.lists[name]
 			s.issued.guarded.Unlock()
+			if ok && asked {
+				answer, ok = s.respond(r, s.issued.authorities[name[1:]], answer)
+			}
 			if !ok {
 				http.NotFound(w, r)
 				return
 			}
-			_, _ = w.Write(list)
+			_, _ = w.Write(answer)
 		}))
 		s.tb.Cleanup(s.issued.server.Close)
 	}
 	return s.issued.server
+}
+
+// respond answers an OCSP request about a certificate of a by a's list.
+func (s *story) respond(r *http.Request, a *certificatetest.Authority, list []byte) ([]byte, bool) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if err != nil {
+		return nil, false
+	}
+	asked, err := ocsp.ParseRequest(body)
+	if err != nil {
+		return nil, false
+	}
+	published, err := x509.ParseRevocationList(list)
+	if err != nil {
+		return nil, false
+	}
+	said := ocsp.Response{Status: ocsp.Good, SerialNumber: asked.SerialNumber, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, dead := range published.RevokedCertificateEntries {
+		if dead.SerialNumber.Cmp(asked.SerialNumber) == 0 {
+			said.Status, said.RevokedAt = ocsp.Revoked, dead.RevocationTime
+		}
+	}
+	answer, err := ocsp.CreateResponse(a.Certificate, a.Certificate, said, a.Key)
+	return answer, err == nil
 }
 
 // authority is the command of that name: authority NAME makes a certificate
@@ -57,12 +89,14 @@ func (s *story) authority(args []string) {
 	s.body(name+"_CA", map[string]string{"certificate": certificatetest.PEM(a.Certificate), "comments": "of a story"})
 }
 
-// certificate is the command of that name: certificate [-point] [-until DURATION]
-// AUTHORITY NAME CN makes a client's certificate. With -point it says that
-// AUTHORITY's list is at the story's server.
+// certificate is the command of that name: certificate [-point] [-responder]
+// [-until DURATION] AUTHORITY NAME CN makes a client's certificate. With -point it
+// says that AUTHORITY's list is at the story's server, with -responder that this
+// answers about it, by the same list.
 func (s *story) certificate(args []string) {
 	set := flag.NewFlagSet("certificate", 0)
 	point := set.Bool("point", false, "name a distribution point")
+	responder := set.Bool("responder", false, "name an OCSP responder")
 	until := set.Duration("until", time.Hour, "DURATION")
 	args = s.options(set, args, 3, 3)
 	a := s.issued.authorities[args[0]]
@@ -73,6 +107,9 @@ func (s *story) certificate(args []string) {
 		c.NotAfter = time.Now().Add(*until)
 		if *point {
 			c.CRLDistributionPoints = []string{s.publisher().URL + "/" + args[0]}
+		}
+		if *responder {
+			c.OCSPServer = []string{s.publisher().URL + "/ocsp/" + args[0]}
 		}
 	})
 }

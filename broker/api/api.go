@@ -29,6 +29,9 @@ type Config struct {
 	Now     func() time.Time // nil: time.Now
 	MaxBody int64            // bytes of a request body; 0: 512 KiB
 	Version string           // of the program, for the documents and the status
+	// CallRate is how many REST calls a second each organisation may make; 0: unlimited.
+	// Messages over HTTP count as messages instead.
+	CallRate float64
 	// Domain is what organisations' host names end in. Where it is set, a host
 	// name ORG.Domain or ORG.messaging.Domain, or a TLS server name of that form,
 	// has to agree with the credential. Empty: names are not looked at.
@@ -123,6 +126,7 @@ type API struct {
 	reviews    Reviews
 	streams    streams
 	refusals   refusals
+	rates      rates
 
 	ledger     *ledger.Ledger
 	clients    Clients
@@ -151,6 +155,7 @@ func New(cfg Config, d Deps) (*API, error) {
 		registry: d.Registry, decider: d.Decider, bearers: d.Verifiers, token: d.OperatorToken, failures: d.Failures, ready: d.Ready,
 		revisions: d.Revisions, gate: d.Gate, messaging: d.Messaging, decisions: d.Decisions, reviews: d.Reviews, narrowings: d.Narrowings,
 		ledger: d.Ledger, clients: d.Clients, management: d.Management, shown: d.ServerCertificates,
+		rates: rates{perSecond: cfg.CallRate},
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -42,6 +42,10 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 		d.log(r, op, refusal{principal: &p, cause: policy.CauseMismatch})
 		return nil, &policy.Error{Kind: policy.KindForbidden, Public: policy.CauseMismatch.Public()}
 	}
+	if ok, tell := d.api.rates.take(p.Org, d.api.now()); !ok {
+		d.tooMany(r, op, &p, tell)
+		return nil, &policy.Error{Kind: policy.KindLimit, Public: "too many calls of this organisation; try again later"}
+	}
 	var body []byte
 	packed := false
 	if op.body {
@@ -61,6 +65,15 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request, op *operation) (*ca
 		org: p.Org, caller: publicName(&p), params: r.PathValue, query: d.api.query(op, r.URL), body: body, packed: packed, denied: denied, groups: groups,
 		still: d.still(r, op, p, username, body),
 	}, nil
+}
+
+// tooMany counts a call beyond the rate of its organisation, and logs some of them.
+func (d *door) tooMany(r *http.Request, op *operation, p *policy.Principal, tell bool) {
+	if !tell {
+		d.api.refusals.count(surfaceOrganisation, policy.CauseLimit)
+		return
+	}
+	d.log(r, op, refusal{principal: p, cause: policy.CauseLimit, detail: "too many calls of the organisation"})
 }
 
 // still looks again at who was admitted: at the credential, and where that or the

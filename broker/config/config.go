@@ -79,6 +79,11 @@ type Config struct {
 	// behind the address of one carrier needs more.
 	ConnectRate int `name:"connect-rate-per-address" placeholder:"N" default:"100" help:"New connections per second of one IPv4 address or IPv6 /64."`
 
+	// RESTRate bounds the REST calls per second of one organisation, with a burst of
+	// two seconds' worth; messages over HTTP count as messages instead. Default 500, a
+	// part of what a small machine answers, so that no organisation takes it all.
+	RESTRate int `name:"rest-rate" placeholder:"N" default:"500" help:"REST calls per second of one organisation."`
+
 	// Durability is process (the default: what is acknowledged survives the death
 	// of the process) or power (of the machine too: one sync for each batch of
 	// writes).
@@ -183,6 +188,7 @@ func Defaults() Config {
 		MaxPending:           8192,
 		MaxPendingPerAddress: 256,
 		ConnectRate:          100,
+		RESTRate:             500,
 
 		Durability:   "process",
 		MinFreeSpace: 256,

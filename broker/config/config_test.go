@@ -80,8 +80,8 @@ func TestValidate(t *testing.T) {
 		{"a proxy in the IPv6 form of IPv4", func(c *Config) { c.ProxyProtocol = []string{"::ffff:10.0.0.1"} }, []string{"proxy-protocol: "}},
 		{"a proxy with a zone", func(c *Config) { c.ProxyProtocol = []string{"fe80::1%eth0"} }, []string{"proxy-protocol: "}},
 		{"limits out of range", func(c *Config) {
-			c.MaxConnections, c.MaxPending, c.MaxPendingPerAddress, c.ConnectRate = -1, 0, 0, limitMax+1
-		}, []string{"max-connections: -1", "max-pending: 0", "max-pending-per-address: 0", "connect-rate-per-address: 10000001"}},
+			c.MaxConnections, c.MaxPending, c.MaxPendingPerAddress, c.ConnectRate, c.RESTRate = -1, 0, 0, limitMax+1, 0
+		}, []string{"max-connections: -1", "max-pending: 0", "max-pending-per-address: 0", "connect-rate-per-address: 10000001", "rest-rate: 0"}},
 		{"no data folder", func(c *Config) { c.Data = "" }, []string{"data: names no folder"}},
 		{"no domain", func(c *Config) { c.Domain = "" }, []string{`domain: ""`}},
 		{"a domain in capitals", func(c *Config) { c.Domain = "Example.org" }, []string{`domain: "Example.org"`}},
@@ -106,7 +106,7 @@ func TestValidate(t *testing.T) {
 		{"the demonstration on a foreign address", func(c *Config) { c.Demo, c.MQTT = true, "192.0.2.1:1883" }, []string{`mqtt: "192.0.2.1:1883" is not a loopback`}},
 		{"the demonstration on a name", func(c *Config) { c.Demo, c.HTTPS = true, "localhost.example.org:8443" }, []string{`https: "localhost.example.org:8443" is not a loopback`}},
 		{"all problems at once", func(c *Config) {
-			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1, PolicyInterval: 1, PolicyKeep: 1, DecisionLogRetention: 1}
+			*c = Config{TLSCert: "a.pem", MQTTS: "x", HTTPS: "off", MQTT: "off", DemoReset: true, MaxPending: 1, MaxPendingPerAddress: 1, ConnectRate: 1, RESTRate: 1, PolicyInterval: 1, PolicyKeep: 1, DecisionLogRetention: 1}
 		}, []string{"data: ", "domain: ", "tls-key: ", "mqtts: ", "max-buffer: ", "durability: ", "log-format: ", "log-level: ", "demo-reset: "}},
 	}
 	for _, test := range tests {

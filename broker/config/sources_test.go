@@ -130,7 +130,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"data": "d", "domain": "d.example", "tls-cert": "c.pem", "tls-key": "k.pem", "mqtts": ":1", "https": ":2", "mqtt": ":3",
 		"policy": "https://p", "policy-key": "y", "policy-token-file": "f", "policy-interval": "10", "policy-keep": "11", "plugins": "g", "log-format": "json", "log-level": "debug", "demo": "true", "demo-reset": "true",
 		"ws-origin": "https://a.example,*.b.example", "proxy-protocol": "10.0.0.0/8,192.0.2.1",
-		"max-connections": "5", "max-pending": "6", "max-pending-per-address": "7", "connect-rate-per-address": "8",
+		"max-connections": "5", "max-pending": "6", "max-pending-per-address": "7", "connect-rate-per-address": "8", "rest-rate": "15",
 		"durability": "power", "min-free-space": "9", "max-buffer": "17",
 		"decision-log": "l", "decision-log-url": "https://l", "decision-log-token-file": "t", "decision-log-retention": "12", "decision-log-size": "13", "decision-log-sample": "14", "certificate-fetch-private": "true",
 		"acme-directory": "https://a", "acme-email": "a@b", "acme-domain": "a.example,{org}.a.example", "acme-ca": "r.pem", "acme-http": ":4",
@@ -139,7 +139,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		Data: "d", Domain: "d.example", TLSCert: "c.pem", TLSKey: "k.pem", MQTTS: ":1", HTTPS: ":2", MQTT: ":3",
 		Policy: "https://p", PolicyKey: "y", PolicyTokenFile: "f", PolicyInterval: 10, PolicyKeep: 11, Plugins: "g", LogFormat: "json", LogLevel: "debug", Demo: true, DemoReset: true,
 		WSOrigin: []string{"https://a.example", "*.b.example"}, ProxyProtocol: []string{"10.0.0.0/8", "192.0.2.1"},
-		MaxConnections: 5, MaxPending: 6, MaxPendingPerAddress: 7, ConnectRate: 8, Durability: "power", MinFreeSpace: 9, MaxBuffer: 17,
+		MaxConnections: 5, MaxPending: 6, MaxPendingPerAddress: 7, ConnectRate: 8, RESTRate: 15, Durability: "power", MinFreeSpace: 9, MaxBuffer: 17,
 		DecisionLog: "l", DecisionLogURL: "https://l", DecisionLogTokenFile: "t", DecisionLogRetention: 12, DecisionLogSize: 13, DecisionLogSample: 14, CertificateFetchPrivate: true,
 		ACMEDirectory: "https://a", ACMEEmail: "a@b", ACMEDomain: []string{"a.example", "{org}.a.example"}, ACMECA: "r.pem", ACMEHTTP: ":4",
 	}

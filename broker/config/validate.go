@@ -59,6 +59,7 @@ func (c Config) Validate() error {
 		{"max-pending", c.MaxPending, 1},
 		{"max-pending-per-address", c.MaxPendingPerAddress, 1},
 		{"connect-rate-per-address", c.ConnectRate, 1},
+		{"rest-rate", c.RESTRate, 1},
 		{"min-free-space", c.MinFreeSpace, 0},
 		{"max-buffer", c.MaxBuffer, 16},
 		{"policy-keep", c.PolicyKeep, 1},

@@ -288,7 +288,7 @@ func TestTokenAndCertificate(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		p := caller.Principal()
-		if p.And == nil || !p.ExpiresAt.Equal(leaf.Certificate.NotAfter) {
+		if p.And == nil || !p.ExpiresAt.Equal(p.And.ExpiresAt) || p.ExpiresAt.After(leaf.Certificate.NotAfter) {
 			t.Errorf("%s: second proof %+v, expires %v", name, p.And, p.ExpiresAt)
 		}
 		end(leaf)

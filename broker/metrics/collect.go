@@ -25,6 +25,7 @@ type collector struct {
 	rest        metric
 	monitor     monitorMetrics
 	decisionLog decisionLogMetrics
+	devices     deviceMetrics
 }
 
 func newCollector(src Sources) *collector {
@@ -38,6 +39,7 @@ func newCollector(src Sources) *collector {
 	c.rest = d.counter("cordon_rest_refusals_total", "Calls that the REST interface did not let in, by what they asked for: an organisation's routes or the operator's.", "surface", "cause")
 	c.monitor = newMonitorMetrics(d)
 	c.decisionLog = newDecisionLogMetrics(d)
+	c.devices = newDeviceMetrics(d)
 	return c
 }
 
@@ -53,6 +55,22 @@ func newMonitorMetrics(d *catalogue) monitorMetrics {
 func (m *monitorMetrics) collect(to sink, s Monitored) {
 	put(to, m.dropped, s.Dropped)
 	put(to, m.full, s.Full)
+}
+
+type deviceMetrics struct{ unheard, claimed, handed metric }
+
+func newDeviceMetrics(d *catalogue) deviceMetrics {
+	return deviceMetrics{
+		unheard: d.counter("cordon_management_dropped_total", "Messages of device management for which there was no room. Whoever asked was told to try again."),
+		claimed: d.counter("cordon_claims_spent_total", "Devices that were registered by a claim."),
+		handed:  d.counter("cordon_claim_tokens_total", "Tokens that were handed to devices that showed a claim."),
+	}
+}
+
+func (m *deviceMetrics) collect(to sink, s Devices) {
+	put(to, m.unheard, s.Unheard)
+	put(to, m.claimed, s.Claimed)
+	put(to, m.handed, s.Handed)
 }
 
 // Describe implements prometheus.Collector.
@@ -86,6 +104,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if c.src.DecisionLog != nil {
 		c.decisionLog.collect(to, c.src.DecisionLog())
+	}
+	if c.src.Devices != nil {
+		c.devices.collect(to, c.src.Devices())
 	}
 	if c.src.Certificates != nil {
 		for _, certificate := range c.src.Certificates() {

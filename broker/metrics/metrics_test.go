@@ -57,6 +57,7 @@ func everything() Sources {
 			return map[Refused]uint64{{"organisation", policy.CausePolicy}: 23, {"operator", policy.CauseBad}: 24}
 		},
 		Monitor: func() Monitored { return Monitored{Dropped: 25, Full: 26} },
+		Devices: func() Devices { return Devices{Unheard: 30, Claimed: 31, Handed: 32} },
 		DecisionLog: func() DecisionLog {
 			return DecisionLog{Recorded: 27, Lost: map[string]uint64{"ring": 28, "store": 29}}
 		},
@@ -166,6 +167,9 @@ func TestValues(t *testing.T) {
 		`cordon_monitor_dropped_total 25`,
 		`cordon_monitor_full_total 26`,
 		`cordon_decision_log_recorded_total 27`,
+		`cordon_management_dropped_total 30`,
+		`cordon_claims_spent_total 31`,
+		`cordon_claim_tokens_total 32`,
 		`cordon_decision_log_lost_total{where="ring"} 28`,
 		`cordon_sessions{state="offline"} 13`,
 		`cordon_connections{listener="wss"} 0`,

@@ -18,6 +18,7 @@ type Sources struct {
 	REST         func() map[Refused]uint64
 	Monitor      func() Monitored
 	DecisionLog  func() DecisionLog
+	Devices      func() Devices
 }
 
 // Refused is a kind of calls that the REST interface did not let in.
@@ -30,6 +31,13 @@ type Refused struct {
 type Monitored struct {
 	Dropped uint64 // arrivals, departures and events that came too fast
 	Full    uint64 // events for which the organisation has no room
+}
+
+// Devices is what devices did about themselves.
+type Devices struct {
+	Unheard uint64 // messages of device management without room
+	Claimed uint64 // devices that were registered by a claim
+	Handed  uint64 // tokens that devices were handed for a claim
 }
 
 // Policy is what the decision point has done.

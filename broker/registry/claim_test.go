@@ -172,6 +172,9 @@ func TestClaimIsHandedOver(t *testing.T) {
 		f.device(acme, "sensor", "d2", "") // a namesake
 		_, err = f.HandOver(ctx, &shown)
 		refused(t, err, policy.KindForbidden)
+		if devices, tokens := f.Claimed(); devices != 2 || tokens != 3 {
+			t.Errorf("%d devices and %d tokens are counted", devices, tokens)
+		}
 	})
 }
 

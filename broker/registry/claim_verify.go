@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker/store"
@@ -133,6 +134,15 @@ func (r *Registry) refreshClaim(h home, p *policy.Principal, now time.Time) erro
 // registeredByClaim is what a device that was registered so says of its origin.
 func registeredByClaim(id policy.ID) string { return strings.Join([]string{"claim", string(id)}, "/") }
 
+// claimCounts is what claims did since the registry was opened.
+type claimCounts struct{ spent, handed atomic.Uint64 }
+
+// Claimed is how many devices were registered by claims, and how many tokens were
+// handed over to devices that showed one, since the registry was opened.
+func (r *Registry) Claimed() (devices, tokens uint64) {
+	return r.claims.spent.Load(), r.claims.handed.Load()
+}
+
 // SpendClaim registers the device that p, verified by the token of a claim, is, and
 // spends the claim on it, in one commit. Nobody knows the device's token until
 // HandOver makes another one. Whether it may be registered is for others to say.
@@ -162,6 +172,9 @@ func (r *Registry) SpendClaim(ctx context.Context, p *policy.Principal) (Device,
 			save(w, deviceCredential(p.Type, p.ID).key(h.scope), w.claimed(c, unknown)),
 		)
 	})
+	if err == nil {
+		r.claims.spent.Add(1)
+	}
 	return made, err
 }
 
@@ -229,6 +242,7 @@ func (r *Registry) HandOver(ctx context.Context, p *policy.Principal) (string, e
 	if err != nil {
 		return "", err
 	}
+	r.claims.handed.Add(1)
 	return fresh.text, nil
 }
 

@@ -50,6 +50,7 @@ type Registry struct {
 	behind  int // devices that a gateway may register
 	// certified is how many devices of an organisation certificates may.
 	certified int
+	claims    claimCounts
 
 	writer struct {
 		sync.Mutex
