@@ -98,6 +98,7 @@ func TestWillFiresUnlessTheClientSaysGoodbye(t *testing.T) {
 				acme := w.org("acme01")
 				listener := w.connect(t, acme.app("x"), v)
 				listener.listen(1, "#")
+				listener.ping() // what was retained before it subscribed has been looked up
 				c := w.connect(t, acme.device("d1"), v, will)
 				tt.end(c)
 				if strings.HasPrefix(name, "another") {
