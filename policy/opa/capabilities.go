@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/cordon-mq/cordon/policy/opa/confined"
 )
 
 // removedBuiltins are those that reach outside the policy: the network, the
@@ -39,6 +41,7 @@ func capabilities() *ast.Capabilities {
 		_, removed := removedBuiltins[b.Name]
 		return removed
 	})
+	c.Builtins = confined.OwnTypes(c.Builtins)
 	c.AllowNet = []string{}
 	return c
 }

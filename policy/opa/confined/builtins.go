@@ -107,6 +107,7 @@ func Capabilities() *ast.Capabilities {
 		_, ok := allowed[b.Name]
 		return !ok
 	})
+	c.Builtins = OwnTypes(c.Builtins)
 	c.AllowNet = []string{}
 	return c
 }
