@@ -61,7 +61,7 @@ decision := {"allow": false, "reason": reason} if {
 	reason := min(data.cordon.connect.deny)
 }
 
-else := {"allow": false, "violation": _violation.violation, "reason": _violation.reason} if _connects
+else := object.union({"allow": false}, _violation) if _connects
 
 else := _by_claim if input.principal.verifier == "claim"
 

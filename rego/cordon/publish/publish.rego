@@ -14,13 +14,7 @@ import data.cordon.roles
 # description: >-
 #   Rules called deny, in files beside this one, take away and give nothing. They
 #   may tell one name from another, so where there are any, covers is left out.
-decision := {"allow": false, "reason": reason, "on_deny": "drop", "notify": reach.notice(180)} if {
-	reason := min(data.cordon.publish.deny)
-	input.principal.kind == "gateway"
-	not input.will
-}
-
-else := {"allow": false, "reason": reason} if {
+decision := object.union({"allow": false, "reason": reason}, _manner(180)) if {
 	reason := min(data.cordon.publish.deny)
 }
 

@@ -174,6 +174,11 @@ test_restricted_application_publishes_for_devices_it_reaches if {
 test_what_denies_a_gateway_is_told_in_its_way if {
 	publish.decision == _dropped("closed", 180) with input as _about(_old, _near, _event)
 		with data.cordon.publish.deny as {"closed"}
+
+	# Over HTTP the answer says it.
+	publish.decision == {"allow": false, "reason": "closed"}
+		with input as object.union(_about(_old, _near, _event), {"client": {"listener": "https"}})
+		with data.cordon.publish.deny as {"closed"}
 }
 
 _events := {

@@ -13,12 +13,7 @@ import data.cordon.roles
 # METADATA
 # title: Whether one filter may be subscribed to
 # description: Rules called deny, in files beside this one, take away and give nothing.
-decision := {"allow": false, "reason": reason, "notify": reach.notice(180)} if {
-	reason := min(data.cordon.subscribe.deny)
-	_is_told
-}
-
-else := {"allow": false, "reason": reason} if {
+decision := object.union({"allow": false, "reason": reason}, _manner(180)) if {
 	reason := min(data.cordon.subscribe.deny)
 }
 
