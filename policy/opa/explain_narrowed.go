@@ -311,7 +311,7 @@ func (w *ownExplainer) failed(r *ownRule, x *ast.Expr, depth int) *FailedExpress
 			f.Text = cmp.Or(oneLine(w.line(x.Loc())), f.Text)
 		}
 	}
-	s := ownSeen{ownExplainer: w, rule: r, names: map[string]bool{}}
+	s := ownSeen{ownExplainer: w, rule: r}
 	s.expression(x)
 	f.Values = s.list
 	if depth >= maxNested {

@@ -243,7 +243,7 @@ func sourceOf(x *ast.Expr) string {
 func (w *explainer) failed(a *attempt, depth int) *FailedExpression {
 	x := a.failed
 	f := &FailedExpression{Position: positionOf(x.Location), Text: w.textOf(x)}
-	values := seen{explainer: w, attempt: a, names: map[string]bool{}}
+	values := seen{explainer: w, attempt: a}
 	values.expression(x, 0)
 	values.mismatch(x)
 	f.Values = values.list

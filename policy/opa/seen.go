@@ -9,20 +9,29 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// seenValues are the values of names, each once and not too many.
+type seenValues struct {
+	names map[string]bool
+	list  []SeenValue
+}
+
+func (s *seenValues) add(name, value string) {
+	if s.names[name] || len(s.list) >= maxValues {
+		return
+	}
+	if s.names == nil {
+		s.names = map[string]bool{}
+	}
+	s.names[name] = true
+	s.list = append(s.list, SeenValue{Name: name, Value: value})
+}
+
 // seen collects what an expression saw.
 type seen struct {
 	*explainer
+	seenValues
 	attempt *attempt
-	names   map[string]bool
-	list    []SeenValue
 	rules   []ast.Ref // of the bundle that it refers to
-}
-
-func (s *seen) add(name, value string) {
-	if !s.names[name] && len(s.list) < maxValues {
-		s.names[name] = true
-		s.list = append(s.list, SeenValue{Name: name, Value: value})
-	}
 }
 
 // expression looks at x and at the expressions of the same body that made the

@@ -11,17 +11,9 @@ import (
 // ownSeen collects what an expression saw.
 type ownSeen struct {
 	*ownExplainer
+	seenValues
 	rule  *ownRule
-	names map[string]bool
-	list  []SeenValue
 	rules []string // that it refers to
-}
-
-func (s *ownSeen) add(name, value string) {
-	if !s.names[name] && len(s.list) < maxValues {
-		s.names[name] = true
-		s.list = append(s.list, SeenValue{Name: name, Value: value})
-	}
 }
 
 func (s *ownSeen) expression(x *ast.Expr) {
