@@ -41,7 +41,7 @@ func (n Number) Float64() (float64, bool) {
 // UTF-8, half a surrogate pair and anything after the text are errors. It uses
 // memory in proportion to data, whose size the caller bounds.
 func ParseJSON(data []byte) (any, error) {
-	p := parse(data)
+	p := parse(string(data))
 	value := p.value(0)
 	if err := p.end(); err != nil {
 		return nil, err
@@ -73,8 +73,8 @@ type parser struct {
 	seen  map[int]map[string]bool // those of large objects, by where they begin in names
 }
 
-func parse(data []byte) parser {
-	p := parser{text: string(data), names: make([]string, 0, 16)}
+func parse(text string) parser {
+	p := parser{text: text, names: make([]string, 0, 16)}
 	if !utf8.ValidString(p.text) {
 		p.fail(ErrSyntax)
 	}

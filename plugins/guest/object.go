@@ -1,6 +1,9 @@
 package guest
 
-import "slices"
+import (
+	"slices"
+	"unsafe"
+)
 
 // Object is a JSON object as it was written, such as the claims of a token. It is
 // read without taking it apart: that is several times quicker in a module than
@@ -8,6 +11,7 @@ import "slices"
 type Object struct {
 	text    string
 	members []entry
+	few     [8]entry // room for them, as long as there are no more
 }
 
 // entry is a member of an Object: its name, and where its value is in the text.
@@ -18,12 +22,27 @@ type entry struct {
 
 // ReadObject reads a text that is one JSON object, as strictly as [ParseObject].
 func ReadObject(data []byte) (*Object, error) {
-	p := parse(data)
+	return readObject(string(data))
+}
+
+// ReadObjectBase64URL is [ReadObject] of a text in base64url, as the parts of a
+// token are. The error is [ErrBase64] where it is not that.
+func ReadObjectBase64URL(text string) (*Object, error) {
+	data, err := DecodeBase64URL(text)
+	if err != nil {
+		return nil, err
+	}
+	return readObject(unsafe.String(unsafe.SliceData(data), len(data))) // #nosec G103 -- nobody else has data
+}
+
+func readObject(text string) (*Object, error) {
+	p := parse(text)
 	return p.readObject()
 }
 
 func (p *parser) readObject() (*Object, error) {
-	o := &Object{text: p.text, members: make([]entry, 0, 8)}
+	o := &Object{text: p.text}
+	o.members = o.few[:0]
 	mark := p.enter(1)
 	for p.member(mark) {
 		m := entry{name: p.name()}

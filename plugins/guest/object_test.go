@@ -77,6 +77,24 @@ func TestLargeObjects(t *testing.T) {
 	}
 }
 
+func TestReadObjectBase64URL(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]error{
+		"eyJhIjoiYiJ9":         nil,          // {"a":"b"}
+		"eyJhIjoiYiJ9==":       ErrBase64,    // padding is another spelling
+		"eyJhIjoiYiIsImEiOjF9": ErrDuplicate, // {"a":"b","a":1}
+		"W10":                  ErrSyntax,    // []
+	} {
+		o, err := ReadObjectBase64URL(text)
+		if err != want { //nolint:errorlint // the very values
+			t.Errorf("%s: %v, want %v", text, err, want)
+		}
+		if s, ok := o.String("a"); want == nil && (!ok || s != "b") {
+			t.Errorf("%s: a is %q", text, s)
+		}
+	}
+}
+
 // FuzzReadObject holds it against ParseObject: both read the same or neither does.
 func FuzzReadObject(f *testing.F) {
 	for _, seed := range []string{

@@ -53,7 +53,7 @@ var errRequest = errors.New("the request is not one of auth_abi v1")
 // may add. It reads member by member, without a map between: every client waits
 // for it.
 func parseRequest(data []byte) (*Request, error) {
-	p, r := parse(data), &Request{Token: []byte{}}
+	p, r := parse(string(data)), &Request{Token: []byte{}}
 	v := int64(0)
 	mark := p.enter(1)
 	for p.member(mark) {

@@ -106,15 +106,13 @@ func isAccessToken(kind string, ok bool) bool {
 
 // decodeObject reads one part of a token; what is what errors call it.
 func decodeObject(what, text string) (*guest.Object, refusal) {
-	data, err := guest.DecodeBase64URL(text)
-	if err != nil {
-		return nil, refusal("the token's " + what + " is not base64url")
-	}
-	object, err := guest.ReadObject(data)
+	object, err := guest.ReadObjectBase64URL(text)
 	switch err {
 	case nil:
 		return object, ""
-	case guest.ErrDuplicate: //nolint:errorlint // the very values
+	case guest.ErrBase64: //nolint:errorlint // the very values
+		return nil, refusal("the token's " + what + " is not base64url")
+	case guest.ErrDuplicate:
 		return nil, refusal("the token's " + what + " names a member twice")
 	default:
 		return nil, refusal("the token's " + what + " is not a JSON object")

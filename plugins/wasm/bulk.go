@@ -4,7 +4,10 @@ package wasm
 // garbage collector while it runs, and memory that was never used makes it slow: 64 MB
 // took 33 ms. So these become calls of two functions that the rewriting appends, which do
 // at most chunkBytes at a time and charge for each.
-const chunkBytes = 1 << 20
+const (
+	chunkBytes   = 1 << 20
+	coveredBytes = 256 // what is shorter is paid for with the code around it
+)
 
 // bulkType is the type of both, (i32, i32, i32) -> ().
 func bulkType() []byte { return []byte{0x60, 3, i32, i32, i32, 0} }
@@ -74,8 +77,8 @@ func (w *writer) filling() []byte {
 // paid for with the code around it.
 func (w *writer) whole(address, chunks []byte, instruction ...byte) []byte {
 	b := []byte{0} // local variables
-	b = append(constant(append(b, opLocalGet, bulkBytes), 1<<codeUnitShift), opI32GeU, opIf, blockOfNobody)
-	b = append(constant(append(b, opLocalGet, bulkBytes), chunkBytes-1), opI32And, opI32Const, bytesUnitShift, opI32ShrU, opI32Const, 1, opI32Add)
+	b = append(constant(append(b, opLocalGet, bulkBytes), coveredBytes), opI32GeU, opIf, blockOfNobody)
+	b = append(constant(append(b, opLocalGet, bulkBytes), chunkBytes-1), opI32And, opI32Const, copyShift, opI32ShrU)
 	b = w.global(b, opGlobalGet, 0)
 	b = w.check(append(b, opI32Add))
 	b = append(constant(append(b, opLocalGet, bulkBytes), chunkBytes), opI32LtU, opBrIf, 0)
@@ -89,7 +92,7 @@ func (w *writer) whole(address, chunks []byte, instruction ...byte) []byte {
 // chunks does step, charges for it, and begins again while there is a whole chunk.
 func (w *writer) chunks(step func([]byte) []byte) []byte {
 	b := step([]byte{opLoop, blockOfNobody})
-	b = w.charge(b, chunkBytes>>bytesUnitShift)
+	b = w.charge(b, chunkBytes>>copyShift)
 	return append(constant(append(b, opLocalGet, bulkBytes), chunkBytes), opI32GeU, opBrIf, 0, opEnd)
 }
 

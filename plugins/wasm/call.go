@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -17,7 +16,7 @@ import (
 )
 
 // call is one request on its way through a guest, and what host functions know
-// of it. It is used again for another one, when nobody can come back to it.
+// of it. It is used again for another one.
 type call struct {
 	clock  int64 // nanoseconds since 1970, as the guest sees it
 	log    *pluginLog
@@ -25,15 +24,9 @@ type call struct {
 	frame  frame  // of the host function that runs
 	turn   turn
 
-	plugin   *plugin
-	org      policy.OrgID
-	body     []byte    // the request; the buffer is the call's own
-	instance *instance // nil: whichever there is, or a new one
+	org  policy.OrgID
+	body []byte // the request; the buffer is the call's own
 	outcome
-	state   atomic.Int32  // who is done with it first
-	started chan struct{} // closed when a new instance has started; nil with an old one
-	done    chan struct{} // gets one when the outcome is there
-	limit   *time.Timer
 }
 
 // outcome is what a guest said.
@@ -50,27 +43,18 @@ func (c *calls) take() *call {
 	if used, ok := c.pool.Get().(*call); ok {
 		return used
 	}
-	limit := time.NewTimer(time.Hour)
-	limit.Stop()
-	return &call{done: make(chan struct{}, 1), limit: limit}
+	return &call{}
 }
 
-// put takes a call back of which no goroutine knows. Nothing of the request stays
-// in it.
+// put takes a call back. Nothing of the request stays in it.
 func (c *calls) put(used *call) {
 	clear(used.body)
 	body := used.body[:0]
 	if cap(body) > requestUsual {
 		body = nil
 	}
-	*used = call{body: body, done: used.done, limit: used.limit}
+	*used = call{body: body}
 	c.pool.Put(used)
-}
-
-// reuse makes an answered call ready to run once more.
-func (c *call) reuse() {
-	c.instance, c.started, c.outcome = nil, nil, outcome{}
-	c.state.Store(callRuns)
 }
 
 // requestUsual is the longest request whose buffer is kept.

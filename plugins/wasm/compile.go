@@ -51,7 +51,7 @@ func (h *Host) compile(ctx context.Context, p, before *plugin) error {
 	if err != nil {
 		return err
 	}
-	p.module.sections = nil // they hold on to the file
+	p.module.sections, p.module.bodies = nil, nil // they hold on to the file
 	ctx, cancel := context.WithTimeout(ctx, p.limits.CompileDeadline)
 	defer cancel()
 	// Two workers look at the context before each function, where one would not.

@@ -21,9 +21,9 @@
 //     load refuses its own credentials and nobody else's.
 //   - A guest reaches no file, no network, no clock and no other guest. What it is
 //     given is in ABI.md.
-//   - Every call has a deadline. The rewriting makes each guest ask now and then whether
-//     it is over (rewrite.go), and host functions look, too (imports.go). Nobody waits
-//     for longer than twice the deadline, whatever the guest does.
+//   - Every call has a deadline, and runs on the goroutine of whoever asks. The rewriting
+//     makes each guest ask now and then whether it is over (rewrite.go), and host
+//     functions look, too (imports.go). What a guest waits for ends at the deadline.
 //   - An instance belongs to one call at a time and to one organisation for good.
 //     One that asked on behalf of nobody in particular is used once.
 //   - An instance is closed after any error; no call uses it again.

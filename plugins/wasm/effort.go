@@ -12,7 +12,7 @@ type effort struct {
 
 // instruction counts one of the function at hand. A check is a block of its own, and
 // every loop has one.
-func (e *effort) instruction(in instruction) {
+func (e *effort) instruction(in *instruction) {
 	switch in.op {
 	case opBlock, opElse:
 		e.blocks++
@@ -28,8 +28,8 @@ func (e *effort) instruction(in instruction) {
 		e.blocks++
 		e.branches += 2
 	case opBrTable:
-		e.blocks += int(in.labels) + 1
-		e.branches += int(in.labels) + 1
+		e.blocks += len(in.labels)
+		e.branches += len(in.labels)
 	}
 }
 
@@ -41,9 +41,26 @@ func (e *effort) end(variables int) error {
 	e.loopsAll += e.loops * variables
 	e.joinsAll += (blocks + e.branches) * max(0, variables-fewVariables)
 	e.blocks, e.branches, e.loops = 0, 0, 0
+	if blocks > blocksMost {
+		return errBranches
+	}
+	return e.judge()
+}
+
+// add takes over what other counted of other functions.
+func (e *effort) add(other *effort) error {
+	e.blocksAll += other.blocksAll
+	e.loopsAll += other.loopsAll
+	e.joinsAll += other.joinsAll
+	return e.judge()
+}
+
+var errBranches = errors.New("too many branches for the compiler")
+
+func (e *effort) judge() error {
 	switch {
-	case blocks > blocksMost, e.blocksAll > blocksAllMost:
-		return errors.New("too many branches for the compiler")
+	case e.blocksAll > blocksAllMost:
+		return errBranches
 	case e.loopsAll > loopsMost:
 		return errors.New("too many loops in functions of too many variables")
 	case e.joinsAll > joinsMost:

@@ -31,9 +31,7 @@ func TestHostileModulesAreDenied(t *testing.T) {
 			t.Parallel()
 			_, v, _ := one(t, tt.guest, "", Limits{})
 			why := mustBeUnavailable(t, v, token("x"))
-			// On a busy machine the one who waits can be quicker than the guest's own end.
-			late := tt.why == errDeadline.Error() && strings.Contains(why, errStuck.Error())
-			if !strings.Contains(why, tt.why) && !late {
+			if !strings.Contains(why, tt.why) {
 				t.Errorf("refused with %q, want %q", why, tt.why)
 			}
 		})

@@ -2,6 +2,7 @@ package wasm
 
 // Opcodes that the rewriting writes or looks at.
 const (
+	opUnreachable = 0x00
 	opBlock       = 0x02
 	opLoop        = 0x03
 	opIf          = 0x04
@@ -10,11 +11,13 @@ const (
 	opBr          = 0x0c
 	opBrIf        = 0x0d
 	opBrTable     = 0x0e
+	opReturn      = 0x0f
 	opCall        = 0x10
 	opDrop        = 0x1a
 	opSelect      = 0x1b
 	opLocalGet    = 0x20
 	opLocalSet    = 0x21
+	opLocalTee    = 0x22
 	opGlobalGet   = 0x23
 	opGlobalSet   = 0x24
 	opMemorySize  = 0x3f
@@ -43,9 +46,9 @@ const (
 // instruction is what the rewriting wants to know of one.
 type instruction struct {
 	op     byte
-	sub    uint32 // of opBulk
-	bulk   bool   // copies or fills as many elements as its topmost operand says
-	labels uint32 // of br_table, but for the last
+	sub    uint32   // of opBulk
+	bulk   bool     // copies or fills as many elements as its topmost operand says
+	labels []uint32 // where a branch may lead
 }
 
 // bounds is how many a module has of what the rewriting adds to.
@@ -53,38 +56,41 @@ type bounds struct{ globals, functions, types uint32 }
 
 // instruction reads one, without its meaning: wazero validates what comes out. An
 // index outside of has is refused here, because the guest must not reach what the
-// rewriting adds.
-func (r *reader) instruction(has bounds) instruction {
-	in := instruction{op: r.byte()}
+// rewriting adds. What it returns is valid until the next one is read.
+func (r *reader) instruction(has bounds) *instruction {
+	in := &r.in
+	in.op, in.bulk, in.labels = r.byte(), false, in.labels[:0]
+	// The most frequent come first: a module has millions.
 	switch op := in.op; {
-	case op <= 0x01, op == opElse, op == opEnd, op == 0x0f, op == opDrop, op == opSelect, op >= 0x45 && op <= 0xc4, op == 0xd1:
+	case op >= opLocalGet && op <= opLocalTee, op == 0x25, op == 0x26:
+		r.u32()
+	case op == opI32Const:
+		r.number(32)
+	case op >= 0x45 && op <= 0xc4, op == opEnd:
+	case op >= 0x28 && op <= 0x3e: // load and store
+		r.memoryArgument()
+	case op == opI64Const:
+		r.number(64)
+	case op == opGlobalGet, op == opGlobalSet:
+		r.index("global", has.globals)
 	case op >= opBlock && op <= opIf:
 		r.blockType(has.types)
 	case op == opCall, op == opRefFunc:
 		r.index("function", has.functions)
-	case op == opBr, op == opBrIf, op >= opLocalGet && op <= 0x22, op == 0x25, op == 0x26:
-		r.u32()
+	case op == opBr, op == opBrIf:
+		in.labels = append(in.labels, r.u32())
 	case op == opBrTable:
-		in.labels = r.count("labels", blocksMost)
-		for range in.labels {
-			r.u32()
+		for range r.count("labels", blocksMost) + 1 {
+			in.labels = append(in.labels, r.u32())
 		}
-		r.u32()
+	case op <= 0x01, op == opElse, op == opReturn, op == opDrop, op == opSelect, op == 0xd1:
 	case op == 0x11: // call_indirect
 		r.index("type", has.types)
 		r.u32()
 	case op == 0x1c: // select of a type
 		r.take(r.count("types", 1))
-	case op == opGlobalGet, op == opGlobalSet:
-		r.index("global", has.globals)
-	case op >= 0x28 && op <= 0x3e: // load and store
-		r.memoryArgument()
 	case op == opMemorySize, op == opMemoryGrow, op == 0xd0: // the last is ref.null
 		r.byte()
-	case op == opI32Const:
-		r.number(32)
-	case op == opI64Const:
-		r.number(64)
 	case op == 0x43:
 		r.take(4)
 	case op == 0x44:

@@ -44,7 +44,7 @@ const (
 	deadlineMost   = time.Second // what a plugin's .yaml may ask for
 	memoryMost     = 256 << 20
 	instancesMost  = 64
-	stackMost      = 1 << 20 // bytes; looked at when a guest is checked, so that it may be over it by what 1 024 units can take
+	stackMost      = 1 << 20 // bytes; looked at when a guest is checked, so that it may be over it by what accountBytes of code can take
 )
 
 func (l Limits) withDefaults() Limits {

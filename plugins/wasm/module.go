@@ -92,8 +92,8 @@ type module struct {
 	memoryMax   uint32 // pages; as declared, else the limit of WebAssembly
 	exported    map[string]api.ExternType
 	exportedFns map[string]signature
-	code        uint32 // how many bodies
-	starts      bool   // it has a start function
+	bodies      [][]byte // of the functions that are not imported
+	starts      bool     // it has a start function
 	start       uint32
 }
 
@@ -135,7 +135,7 @@ func parse(binary []byte) (*module, error) {
 			m.sections = append(m.sections, s)
 		}
 	}
-	if int(m.code) != len(m.functions)-len(m.imports) {
+	if len(m.bodies) != len(m.functions)-len(m.imports) {
 		return nil, errors.New("function bodies are missing")
 	}
 	return m, nil
@@ -357,14 +357,16 @@ func (m *module) readData(r *reader) {
 
 // readCode checks bodies up to their instructions.
 func (m *module) readCode(r *reader) {
-	m.code = r.count("function bodies", functionsMost)
+	n := r.count("function bodies", functionsMost)
+	m.bodies = make([][]byte, 0, n)
 	all := uint64(0)
-	for i := range m.code {
+	for i := range n {
 		size := r.u32()
 		if size > functionBytes {
 			r.failf("function %d has %d bytes, at most %d", int(i)+len(m.imports), size, functionBytes)
 		}
-		body := &reader{b: r.take(size)}
+		m.bodies = append(m.bodies, r.take(size))
+		body := &reader{b: m.bodies[i]}
 		n := body.locals()
 		all += n
 		if body.err != nil {

@@ -132,8 +132,6 @@ func (p *plugin) ask(ctx context.Context, c *call, org policy.OrgID, r *request,
 		c.clock = now.UnixNano()
 		err := p.run(ctx, c)
 		switch {
-		case errors.Is(err, errStuck): // c is its own
-			return p.failed(err), 0
 		case errors.Is(err, errRetired):
 			p.spare.put(c)
 			return verdict{err: errRetired}, 0
@@ -143,7 +141,6 @@ func (p *plugin) ask(ctx context.Context, c *call, org policy.OrgID, r *request,
 		}
 		v, ttl := p.judge(c, r.Auth != nil, now)
 		if errors.Is(v.err, errUnknownKey) && !again && p.keys.hunted(ctx, generation, p.limits.Wait) {
-			c.reuse()
 			continue
 		}
 		p.spare.put(c)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -18,7 +17,6 @@ var (
 	errRetired     = errors.New("the plugin was replaced")
 	errBusy        = errors.New("too many calls at once")
 	errQuarantined = errors.New("in quarantine, for it missed its deadline too often")
-	errStuck       = errors.New("does not end")
 	errDeadline    = errors.New("missed its deadline")
 )
 
@@ -26,7 +24,6 @@ var (
 // request serves that organisation only.
 type pool struct {
 	places  chan struct{} // one for each call that may run
-	stuck   atomic.Int32  // calls that nobody waits for any more
 	running sync.WaitGroup
 	mu      struct {
 		sync.Mutex
@@ -119,14 +116,14 @@ func (p *plugin) retire() {
 // admit waits for a place for one call, first among those of the plugin, so that
 // one plugin's queue is not another's.
 func (p *plugin) admit(ctx context.Context) error {
-	if p.quarantine.is(p.now()) || p.stuck.Load() > 0 {
+	if p.quarantine.is(p.now()) {
 		return errQuarantined
 	}
 	if err := p.wait(ctx); err != nil {
 		return err
 	}
 	if !p.enter() {
-		p.leave()
+		p.giveUp()
 		return errRetired
 	}
 	return nil
@@ -159,78 +156,40 @@ func (p *plugin) wait(ctx context.Context) error {
 	}
 }
 
+// leave is the end of a call that was admitted.
 func (p *plugin) leave() {
+	p.giveUp()
+	p.running.Done()
+}
+
+func (p *plugin) giveUp() {
 	<-p.shared
 	<-p.places
 }
 
-// Who is done with a call first: the one who makes it or the one who waits.
-const (
-	callRuns = iota
-	callEnded
-	callAbandoned
-)
-
-// run has c answered by an instance. It returns within twice the deadline of what
-// it waits for, whatever the guest does; with errStuck the call itself goes on to
-// its own end, and is nobody else's.
+// run has c answered by an instance, on the goroutine of whoever asks. A guest ends
+// at its deadline by itself (rewrite.go), and whatever it waits for ends then too.
 func (p *plugin) run(ctx context.Context, c *call) error {
 	if err := p.admit(ctx); err != nil {
 		return err
 	}
-	c.plugin, c.turn = p, turn{places: p.long}
-	patience := 2 * p.limits.Deadline
-	if c.instance = p.take(c.org, p.keys.generation()); c.instance == nil {
-		c.started = make(chan struct{})
-		patience = 2 * p.limits.StartDeadline
-	}
-	c.limit.Reset(patience)
-	defer c.limit.Stop()
-	started := c.started
-	go c.serve()
-	for {
-		select {
-		case <-c.done:
-			p.count(c.err)
-			return c.err
-		case <-started:
-			started = nil
-			c.limit.Reset(2 * p.limits.Deadline)
-		case <-c.limit.C:
-			p.stuck.Add(1)
-			if !c.state.CompareAndSwap(callRuns, callAbandoned) {
-				p.stuck.Add(-1)
-			}
-			p.count(errDeadline)
-			return errStuck
-		}
-	}
-}
-
-// serve gets the outcome of c. After that somebody else may use c.
-func (c *call) serve() {
-	p := c.plugin
-	defer p.running.Done()
-	o := p.answer(c)
-	p.leave()
-	c.outcome = o
-	if !c.state.CompareAndSwap(callRuns, callEnded) {
-		p.stuck.Add(-1)
-	}
-	c.done <- struct{}{}
+	defer p.leave()
+	c.turn = turn{places: p.long}
+	c.outcome = p.answer(c)
+	p.count(c.err)
+	return c.err
 }
 
 // answer has an instance answer c.
 func (p *plugin) answer(c *call) (o outcome) {
 	defer recovered(&o.err)
 	defer c.turn.end()
-	i := c.instance
+	i := p.take(c.org, p.keys.generation())
 	if i == nil {
 		var err error
 		if i, err = p.start(c.org, c); err != nil {
 			return outcome{err: err, none: true}
 		}
-		close(c.started)
 	}
 	ctx := c.until(time.Now().Add(p.limits.Deadline))
 	o = i.ask(ctx, c.body, p.limits.OutputBytes)

@@ -17,6 +17,8 @@ type reader struct {
 	b   []byte
 	at  int
 	err error
+
+	in instruction // the last one
 }
 
 func (r *reader) fail(err error) {

@@ -1,9 +1,10 @@
 package wasm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 
 	"github.com/tetratelabs/wazero/api"
 )
@@ -15,14 +16,14 @@ import (
 // more than it can ever have. That request leads to linearMemory, which ends the
 // guest when its time is over and otherwise says no.
 //
-// One unit stands for at most 256 bytes of code run once, or 4 KiB copied. A
-// function is charged for all of its code when it is entered and each time a loop
-// in it begins again; it has at most functionBytes, so that many units can be
-// outstanding at once.
+// The account is in bytes of code that runs. A function is charged when it is entered
+// and each time a loop in it begins again: for as much of it as can run until it is
+// charged again (path.go), at most functionBytes, and for the check itself. Copying
+// costs a byte for each 16.
 const (
-	accountUnits   = 1024
-	codeUnitShift  = 8
-	bytesUnitShift = 12
+	accountBytes = 256 << 10
+	checkBytes   = 32
+	copyShift    = 4
 )
 
 // rewrite writes m with two globals more, one for the account and one to look at
@@ -36,16 +37,18 @@ func (m *module) rewrite(l Limits) ([]byte, error) {
 	if m.memories != 1 || m.memoryMin > l.memoryPages() {
 		return nil, errors.New("has no memory, or too much")
 	}
-	size := 64
-	for _, s := range m.sections {
-		size += len(s.content) + len(s.content)/8 // checks are far less in modules of real tool chains
-	}
-	out := append(make([]byte, 0, size), "\x00asm\x01\x00\x00\x00"...)
 	w := &writer{has: m.bounds(), checkPages: l.checkPages()}
 	code, err := m.rewriteCode(w)
 	if err != nil {
 		return nil, err
 	}
+	size := 64 + len(code)
+	for _, s := range m.sections {
+		if s.id != sectionCode {
+			size += len(s.content) + 16
+		}
+	}
+	out := append(make([]byte, 0, size), "\x00asm\x01\x00\x00\x00"...)
 	written := false
 	for _, s := range m.sections {
 		if !written && sectionOrder(s.id) >= sectionOrder(sectionGlobal) {
@@ -134,27 +137,38 @@ func appendEntries(content []byte, n uint32, entries ...byte) []byte {
 
 // rewriteCode returns what the code section becomes, nil where there is none.
 func (m *module) rewriteCode(w *writer) ([]byte, error) {
-	at := slices.IndexFunc(m.sections, func(s section) bool { return s.id == sectionCode })
-	if at < 0 {
+	if m.bodies == nil {
 		return nil, nil
 	}
-	content := m.sections[at].content
-	r := &reader{b: content}
-	n := r.u32()
-	out := appendU32(make([]byte, 0, len(content)+len(content)/8), n)
-	var body []byte
-	for i := range n {
-		w.variables = len(m.functions[len(m.imports)+int(i)].params)
-		body = w.body(body[:0], r)
-		if r.err != nil {
-			return nil, fmt.Errorf("function %d: %w", int(i)+len(m.imports), r.err)
-		}
-		out = append(appendU32(out, uint32(len(body))), body...)
+	// Both halves at once: a module of several megabytes takes 20 ms otherwise.
+	half, size := m.half()
+	size += size / 8
+	second := *w
+	var rest []byte
+	var errRest error
+	var working sync.WaitGroup
+	working.Go(func() { rest, errRest = second.bodies(make([]byte, 0, size/2), m, half, len(m.bodies)) })
+	out, err := w.bodies(appendU32(make([]byte, 0, size), uint32(len(m.bodies))), m, 0, half)
+	working.Wait()
+	if err := cmp.Or(err, errRest, w.effort.add(&second.effort)); err != nil {
+		return nil, err
 	}
-	if w.bulk {
+	w.bulk = w.bulk || second.bulk
+	if out = append(out, rest...); w.bulk {
 		out = appendEntries(out, 2, w.bulkBodies()...)
 	}
 	return out, nil
+}
+
+// half is how many functions have half of the code, of which size is all.
+func (m *module) half() (n, size int) {
+	for _, b := range m.bodies {
+		size += len(b)
+	}
+	for left := size / 2; left > 0; n++ {
+		left -= len(m.bodies[n])
+	}
+	return n, size
 }
 
 // writer writes function bodies with checks in them.
@@ -164,23 +178,52 @@ type writer struct {
 	bulk       bool // something copies or fills memory
 	variables  int  // of the function at hand
 	effort     effort
+	path       path
+	blanks     []int // where the charge of the function at hand is missing
 }
 
-func (w *writer) body(out []byte, outer *reader) []byte {
-	r := &reader{b: outer.take(outer.u32())}
+// bodies writes those of m from index from to index to, each with its length.
+func (w *writer) bodies(out []byte, m *module, from, to int) ([]byte, error) {
+	for i, b := range m.bodies[from:to] {
+		index := len(m.imports) + from + i
+		w.variables = len(m.functions[index].params)
+		// The length comes when it is known, longer than it needs to be.
+		at := len(out)
+		var err error
+		if out, err = w.body(append(out, 0, 0, 0, 0), b); err != nil {
+			return nil, fmt.Errorf("function %d: %w", index, err)
+		}
+		fill(out[at:at+4], uint32(len(out)-at-4))
+	}
+	return out, nil
+}
+
+func (w *writer) body(out, body []byte) ([]byte, error) {
+	r := &reader{b: body}
 	w.variables += int(r.locals())
-	code := int32(1 + len(r.b)>>codeUnitShift)
 	out = append(out, r.b[:r.at]...)
-	out = w.charge(out, code)
+	w.path.begin()
+	w.blanks = w.blanks[:0]
+	first := leadsToLoop(*r, w.has)
+	if !first {
+		out = w.chargeLater(out)
+	}
 	kept := r.at
 	for !r.done() {
 		start := r.at
 		in := r.instruction(w.has)
 		w.effort.instruction(in)
+		if !w.path.step(in, r.at-start) {
+			r.failf("a label or an end without a block")
+		}
 		switch {
 		case in.op == opLoop:
-			out = w.charge(append(out, r.b[kept:r.at]...), code)
+			out = w.chargeLater(append(out, r.b[kept:r.at]...))
 			kept = r.at
+			if !first {
+				w.path.checked()
+			}
+			first = false
 		case in.op == opBulk && (in.sub == bulkCopy || in.sub == bulkFill):
 			out = appendU32(append(append(out, r.b[kept:start]...), opCall), w.bulkFunction(in.sub))
 			kept = r.at
@@ -193,15 +236,38 @@ func (w *writer) body(out []byte, outer *reader) []byte {
 		r.err = w.effort.end(w.variables)
 	}
 	if r.err != nil {
-		outer.fail(r.err)
+		return nil, r.err
 	}
-	return append(out, r.b[kept:]...)
+	for _, at := range w.blanks {
+		fill(out[at:at+blankBytes], uint32(w.path.longest+checkBytes))
+	}
+	return append(out, r.b[kept:]...), nil
 }
 
-// charge puts units on the account.
-func (w *writer) charge(out []byte, units int32) []byte {
+// chargeLater is charge for what is not known yet.
+func (w *writer) chargeLater(out []byte) []byte {
+	out = append(w.global(out, opGlobalGet, 0), opI32Const)
+	w.blanks = append(w.blanks, len(out))
+	return w.check(append(out, 0x80, 0x80, 0, opI32Add))
+}
+
+// blankBytes is how long a charge is that is filled in later: room for 20 bits and a
+// sign, more than functionBytes.
+const blankBytes = 3
+
+// fill writes n over all of blank, as a number longer than it needs to be.
+func fill(blank []byte, n uint32) {
+	for i := range blank {
+		blank[i] = byte(n&0x7f) | 0x80
+		n >>= 7
+	}
+	blank[len(blank)-1] &= 0x7f
+}
+
+// charge puts n bytes on the account.
+func (w *writer) charge(out []byte, n int32) []byte {
 	out = w.global(out, opGlobalGet, 0)
-	out = appendS32(append(out, opI32Const), units)
+	out = appendS32(append(out, opI32Const), n)
 	return w.check(append(out, opI32Add))
 }
 
@@ -210,10 +276,10 @@ func (w *writer) chargeOperand(out []byte) []byte {
 	out = w.global(out, opGlobalSet, 1)
 	out = w.global(out, opGlobalGet, 1)
 	out = w.global(out, opGlobalGet, 1)
-	out = append(out, opI32Const, bytesUnitShift, opI32ShrU)
+	out = append(out, opI32Const, copyShift, opI32ShrU)
 	out = w.global(out, opGlobalGet, 0)
-	out = append(out, opI32Add, opI32Const, 1, opI32Add)
-	return w.check(out)
+	out = append(out, opI32Add)
+	return w.check(append(constant(out, checkBytes), opI32Add))
 }
 
 // check keeps the topmost operand as the account. When it is full, it is emptied
@@ -221,7 +287,7 @@ func (w *writer) chargeOperand(out []byte) []byte {
 func (w *writer) check(out []byte) []byte {
 	out = w.global(out, opGlobalSet, 0)
 	out = w.global(out, opGlobalGet, 0)
-	out = appendS32(append(out, opI32Const), accountUnits)
+	out = constant(out, accountBytes)
 	out = append(out, opI32GeU, opIf, blockOfNobody, opI32Const, 0)
 	out = w.global(out, opGlobalSet, 0)
 	out = appendS32(append(out, opI32Const), int32(w.checkPages))

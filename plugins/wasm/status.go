@@ -62,7 +62,7 @@ func (c *counts) judged(v verdict) {
 // broke counts a call without an answer.
 func (c *counts) broke(err error) {
 	switch {
-	case errors.Is(err, errDeadline), errors.Is(err, errStuck):
+	case errors.Is(err, errDeadline):
 		c.late.Add(1)
 	case errors.Is(err, errBusy), errors.Is(err, errQuarantined):
 		c.busy.Add(1)
