@@ -67,8 +67,8 @@ func pluginsCommand(ctx context.Context, args []string, out io.Writer) error {
 // pluginsFound is what the plugins trial found.
 type pluginsFound struct {
 	pluginsConfig
-	alone, beside pluginRuns // without and with hostile modules being asked
-	builtIn, jwt  []float64  // connects a second, with an API key and with a token
+	alone, beside pluginRuns  // without and with hostile modules being asked
+	rates         [][]float64 // connects a second, for each of rateNames
 	resident      []resident
 	faults        []string
 }
@@ -133,11 +133,12 @@ func (f *pluginsFound) summary() *summary {
 	}, rows)
 	s.text("Ratio of the medians of p99: **%.2f** (goal: at most %.1f). Longest stop for a collection beside hostile modules: **%s** (goal: at most %s). Let in by a hostile module: **%d**.",
 		f.ratio(), pluginsGoal, f.longestPause(), pauseGoal, f.beside.let)
-	builtIn, jwt := report.SpreadOf(f.builtIn), report.SpreadOf(f.jwt)
-	s.table([]string{"connects a second, " + itoa(f.workers) + " at a time", "", "ratio"}, [][]string{
-		{"API key, which the registry verifies", builtIn.String(), "1"},
-		{"token, which the plugin jwt verifies each time (HS256)", jwt.String(), fmt.Sprintf("%.2f", jwt.Median/builtIn.Median)},
-	})
+	rows = nil
+	for i, name := range rateNames() {
+		rate, key := report.SpreadOf(f.rates[i]), report.SpreadOf(f.rates[i-i%2])
+		rows = append(rows, []string{name, rate.String(), fmt.Sprintf("%.2f", rate.Median/key.Median)})
+	}
+	s.table([]string{"connects a second, " + itoa(f.workers) + " at a time", "", "ratio"}, rows)
 	rows = nil
 	for _, r := range f.resident {
 		var tenths []string

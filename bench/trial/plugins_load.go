@@ -78,27 +78,31 @@ func (t *pluginsTrial) install(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(t.folder(), "jwt.key"), t.key, 0o600); err != nil {
 		return err
 	}
-	return t.settings(0)
+	module, err := os.ReadFile(filepath.Join(t.folder(), "jwt.wasm")) //nolint:gosec // it was just built
+	if err == nil {
+		err = os.WriteFile(filepath.Join(t.folder(), "kept.wasm"), module, 0o600) //nolint:gosec // the folder of the trial
+	}
+	return errors.Join(err, t.settings("kept", 0, 300), t.settings("jwt", 0, 0))
 }
 
 func (t *pluginsTrial) folder() string { return filepath.Join(t.program.data, "plugins", organisation) }
 
-// settings writes the n-th settings of jwt, each of them others. Nothing is
-// remembered: each token is verified by the module.
-func (t *pluginsTrial) settings(n int) error {
+// settings writes the n-th settings of a jwt, each of them others. Answers are
+// remembered for so many seconds: with none, each token is verified by the module.
+func (t *pluginsTrial) settings(plugin string, n, remember int) error {
 	const text = `settings:
   algorithms: [HS256]
   issuer: trial
   any_audience: true
   clock_skew_seconds: %d
-  remember_seconds: 0
+  remember_seconds: %d
   hmac_keys: [{secret: key}]
   identity: {kind: application, app: {claim: sub}}
 secrets: {key: jwt.key}
 limits: {deadline: 1s}
 `
-	path := filepath.Join(t.folder(), "jwt.yaml")
-	if err := os.WriteFile(path+".tmp", fmt.Appendf(nil, text, n%300), 0o600); err != nil {
+	path := filepath.Join(t.folder(), plugin+".yaml")
+	if err := os.WriteFile(path+".tmp", fmt.Appendf(nil, text, n%300, remember), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".tmp", path)
@@ -257,9 +261,9 @@ func (t *pluginsTrial) asking(plugin, password string) client.Config {
 	return who
 }
 
-// bearer is one with a token of its own.
-func (t *pluginsTrial) bearer(expires time.Time) client.Config {
-	who := t.asking("jwt", "")
+// bearer is one with a token of its own, for a plugin that is a jwt.
+func (t *pluginsTrial) bearer(plugin string, expires time.Time) client.Config {
+	who := t.asking(plugin, "")
 	id := who.ClientID[strings.LastIndexByte(who.ClientID, ':')+1:]
 	who.Password = signedToken(t.key, map[string]any{"iss": "trial", "sub": id, "exp": expires.Unix(), "scope": "read", "site": "north"})
 	return who
@@ -277,45 +281,90 @@ func signedToken(key []byte, claims map[string]any) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// rates measures how many connects there are in a second, either way in turn.
+// rateNames are the cases of rates, in pairs: with an API key, and with a token.
+func rateNames() []string {
+	return []string{
+		"API key, which the registry verifies; a new client each time",
+		"token (HS256), which the plugin jwt verifies; a new client each time",
+		"API key; clients that come again",
+		"token; clients that come again, for whom the answer is remembered",
+	}
+}
+
+// rates measures how many connects there are in a second, each way in turn.
 func (t *pluginsTrial) rates(ctx context.Context) error {
+	const known = 16 // clients of each worker that come again
+	expires := time.Now().Add(time.Hour)
+	key, token := make([][known]client.Config, t.workers), make([][known]client.Config, t.workers)
+	for w := range t.workers {
+		for i := range known {
+			key[w][i], token[w][i] = t.application(), t.bearer("kept", expires)
+		}
+	}
+	cases := []func(worker, n int) client.Config{
+		func(_, _ int) client.Config { return t.application() },
+		func(_, _ int) client.Config { return t.bearer("jwt", expires) },
+		func(worker, n int) client.Config { return key[worker][n%known] },
+		func(worker, n int) client.Config { return token[worker][n%known] },
+	}
+	t.found.rates = make([][]float64, len(cases))
 	for range t.runs {
-		for rates, who := range map[*[]float64]func() client.Config{
-			&t.found.builtIn: t.application,
-			&t.found.jwt:     func() client.Config { return t.bearer(time.Now().Add(time.Hour)) },
-		} {
-			began, n := time.Now(), atomic.Int64{}
-			span, cancel := context.WithTimeout(ctx, t.span/2)
-			err := each(ctx, t.workers, t.workers, func(int) error {
-				for span.Err() == nil {
-					if err := t.connect(ctx, who()); err != nil {
-						return err
-					}
-					n.Add(1)
-				}
-				return nil
-			})
-			cancel()
+		for i, who := range cases {
+			rate, err := t.rateOf(ctx, who)
 			if err != nil {
 				return err
 			}
-			*rates = append(*rates, float64(n.Load())/time.Since(began).Seconds())
+			t.found.rates[i] = append(t.found.rates[i], rate)
 		}
 	}
-	say("connects a second: %s with API keys, %s with tokens", listed(t.found.builtIn), listed(t.found.jwt))
+	for i, name := range rateNames() {
+		say("connects a second, %s: %s", name, listed(t.found.rates[i]))
+	}
 	return nil
 }
 
-// verify verifies many tokens, in several instances.
-func (t *pluginsTrial) verify(ctx context.Context) error {
-	return t.compare(ctx, count(t.verifications)+" verifications by a module made by Go", func(look func(done, of int)) error {
-		var done atomic.Int64
-		return each(ctx, t.verifications, t.workers, func(int) error {
-			err := t.connect(ctx, t.bearer(time.Now().Add(time.Hour)))
-			look(int(done.Add(1)), t.verifications)
-			return err
-		})
+// rateOf is how many connects there are in a second of those that who names.
+func (t *pluginsTrial) rateOf(ctx context.Context, who func(worker, n int) client.Config) (float64, error) {
+	var connects atomic.Int64
+	span, cancel := context.WithTimeout(ctx, t.span/2)
+	defer cancel()
+	began := time.Now()
+	err := each(ctx, t.workers, t.workers, func(worker int) error {
+		for n := 0; span.Err() == nil; n++ {
+			if err := t.connect(ctx, who(worker, n)); err != nil {
+				return err
+			}
+			connects.Add(1)
+		}
+		return nil
 	})
+	return float64(connects.Load()) / time.Since(began).Seconds(), err
+}
+
+// verify has many clients come, each for the first time: with an API key, of which the
+// broker keeps what it keeps of any client, and with a token, in several instances.
+func (t *pluginsTrial) verify(ctx context.Context) error {
+	n := count(t.verifications)
+	for _, c := range []struct {
+		what string
+		who  func() client.Config
+	}{
+		{n + " clients with an API key", t.application},
+		{n + " clients with a token, verified by a module made by Go", func() client.Config { return t.bearer("jwt", time.Now().Add(time.Hour)) }},
+	} {
+		err := t.compare(ctx, c.what, func(look func(done, of int)) error {
+			var done atomic.Int64
+			return each(ctx, t.verifications, t.workers, func(int) error {
+				err := t.connect(ctx, c.who())
+				look(int(done.Add(1)), t.verifications)
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reload gives the plugin new settings again and again, and asks each version.
@@ -323,7 +372,7 @@ func (t *pluginsTrial) reload(ctx context.Context) error {
 	return t.compare(ctx, count(t.reloads)+" reloads of it", func(look func(done, of int)) error {
 		for i := range t.reloads {
 			was := t.loaded.Load()
-			if err := t.settings(i + 1); err != nil {
+			if err := t.settings("jwt", i+1, 0); err != nil {
 				return err
 			}
 			for give := time.Now().Add(time.Minute); t.loaded.Load() == was; {
@@ -334,7 +383,7 @@ func (t *pluginsTrial) reload(ctx context.Context) error {
 					return errors.New("new settings were not taken up")
 				}
 			}
-			if err := t.connect(ctx, t.bearer(time.Now().Add(time.Hour))); err != nil {
+			if err := t.connect(ctx, t.bearer("jwt", time.Now().Add(time.Hour))); err != nil {
 				return err
 			}
 			look(i+1, t.reloads)

@@ -74,9 +74,17 @@ func start(ctx context.Context, c *machine, m *module, b *budget, l Limits) (*in
 	memory.until(ctx)
 	// Nothing of the system is given: host functions are all there is.
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := c.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), c.compiled, config)
+	var mod api.Module
+	defer func() {
+		if mod == nil {
+			memory.Free()
+		}
+	}()
+	var err error
+	memory.turn.heavy(memory.deadline, memory.taken, func() {
+		mod, err = c.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), c.compiled, config)
+	})
 	if err != nil {
-		memory.Free()
 		return nil, err
 	}
 	i := &instance{

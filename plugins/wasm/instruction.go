@@ -40,6 +40,7 @@ const (
 	opVector      = 0xfd
 	bulkCopy      = 10   // of opBulk
 	bulkFill      = 11   // of opBulk
+	bulkTableGrow = 15   // of opBulk
 	blockOfNobody = 0x40 // a block type: no parameter, no result
 )
 
@@ -49,6 +50,11 @@ type instruction struct {
 	sub    uint32   // of opBulk
 	bulk   bool     // copies or fills as many elements as its topmost operand says
 	labels []uint32 // where a branch may lead
+}
+
+// leaves reports whether wazero does it in Go, and not always by way of linearMemory.
+func (in *instruction) leaves() bool {
+	return in.op == opMemoryGrow || in.op == opRefFunc || in.op == opBulk && in.sub == bulkTableGrow
 }
 
 // bounds is how many a module has of what the rewriting adds to.
@@ -143,7 +149,7 @@ func (r *reader) bulk() (sub uint32, many bool) {
 	case sub == 8, sub == 12, sub == 14: // memory.init, table.init, table.copy
 		r.u32()
 		r.u32()
-	case sub == 15, sub == 17: // table.grow, table.fill
+	case sub == bulkTableGrow, sub == 17: // the last is table.fill
 		r.u32()
 	default:
 		r.failf("instruction %#x %d is not of WebAssembly 2.0", opBulk, sub)

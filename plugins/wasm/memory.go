@@ -105,7 +105,8 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 	if !m.reserve(capacity) {
 		return nil
 	}
-	grown := make([]byte, size, capacity)
+	var grown []byte
+	m.turn.heavy(m.deadline, int64(capacity), func() { grown = make([]byte, size, capacity) })
 	// Nothing stops a copy, not even for the garbage collection.
 	for at := 0; at < len(m.b); at += copyBytes {
 		copy(grown[at:], m.b[at:min(at+copyBytes, len(m.b))])

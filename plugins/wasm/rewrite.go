@@ -18,12 +18,13 @@ import (
 //
 // The account is in bytes of code that runs. A function is charged when it is entered
 // and each time a loop in it begins again: for as much of it as can run until it is
-// charged again (path.go), at most functionBytes, and for the check itself. Copying
-// costs a byte for each 16.
+// charged again (path.go), and for the check itself. What wazero does in Go takes longer
+// than other instructions, and copying costs a byte for each 4.
 const (
 	accountBytes = 256 << 10
 	checkBytes   = 32
-	copyShift    = 4
+	leaveBytes   = 256
+	copyShift    = 2
 )
 
 // rewrite writes m with two globals more, one for the account and one to look at
@@ -187,13 +188,13 @@ func (w *writer) bodies(out []byte, m *module, from, to int) ([]byte, error) {
 	for i, b := range m.bodies[from:to] {
 		index := len(m.imports) + from + i
 		w.variables = len(m.functions[index].params)
-		// The length comes when it is known, longer than it needs to be.
+		// The length comes when it is known.
 		at := len(out)
 		var err error
 		if out, err = w.body(append(out, 0, 0, 0, 0), b); err != nil {
 			return nil, fmt.Errorf("function %d: %w", index, err)
 		}
-		fill(out[at:at+4], uint32(len(out)-at-4))
+		fill(out[at:at+blankBytes], uint32(len(out)-at-blankBytes))
 	}
 	return out, nil
 }
@@ -213,7 +214,11 @@ func (w *writer) body(out, body []byte) ([]byte, error) {
 		start := r.at
 		in := r.instruction(w.has)
 		w.effort.instruction(in)
-		if !w.path.step(in, r.at-start) {
+		size := r.at - start
+		if in.leaves() {
+			size += leaveBytes
+		}
+		if !w.path.step(in, size) {
 			r.failf("a label or an end without a block")
 		}
 		switch {
@@ -248,12 +253,12 @@ func (w *writer) body(out, body []byte) ([]byte, error) {
 func (w *writer) chargeLater(out []byte) []byte {
 	out = append(w.global(out, opGlobalGet, 0), opI32Const)
 	w.blanks = append(w.blanks, len(out))
-	return w.check(append(out, 0x80, 0x80, 0, opI32Add))
+	return w.check(append(out, 0, 0, 0, 0, opI32Add))
 }
 
-// blankBytes is how long a charge is that is filled in later: room for 20 bits and a
-// sign, more than functionBytes.
-const blankBytes = 3
+// blankBytes is how long a number is that is filled in later: room for 27 bits and a
+// sign, for functionBytes of instructions that leave for Go.
+const blankBytes = 4
 
 // fill writes n over all of blank, as a number longer than it needs to be.
 func fill(blank []byte, n uint32) {

@@ -9,7 +9,7 @@ import (
 // let a guest have one for 10 ms, and several of them all there are; and while none is
 // idle, it looks at the network only every 10 ms. So a guest gives way often. One that
 // takes long needs a place, of which there are half as many as processors, and rests
-// in between, as long as it runs.
+// twice as long as it runs, a turn at a time.
 type turn struct {
 	places chan struct{} // for calls that take long; nil: nobody else is there
 	last   time.Time     // it was looked at
@@ -21,6 +21,8 @@ type turn struct {
 const (
 	turnTime = 250 * time.Microsecond
 	longTime = time.Millisecond // most calls end before
+
+	heavyBytes = 1 << 20
 )
 
 // pass lets others go first when the turn is over. It panics if it is the turn of
@@ -30,25 +32,44 @@ func (t *turn) pass(now, deadline time.Time) {
 	if !t.last.IsZero() {
 		t.ran += min(now.Sub(t.last), turnTime)
 	}
-	if t.last = now; t.ran < turnTime {
-		return
+	if t.last = now; t.ran >= turnTime {
+		t.giveWay(deadline)
 	}
-	if t.had += t.ran; t.had >= longTime && t.places != nil {
-		t.rest(deadline)
-		t.had = 0
-	} else {
-		runtime.Gosched()
-	}
-	t.last, t.ran = time.Now(), 0
 }
 
-// rest keeps the place for a while in which nobody uses it, and goes to the end of
-// the queue.
-func (t *turn) rest(deadline time.Time) {
-	if t.holds {
-		<-time.After(longTime)
-		t.end()
+// heavy does work, which sets so many bytes aside. That takes long at one go if they
+// are many: 64 MB are 20 ms. Then it needs a place.
+func (t *turn) heavy(deadline time.Time, bytes int64, work func()) {
+	if bytes < heavyBytes {
+		work()
+		return
 	}
+	if t.places != nil && !t.holds {
+		t.take(deadline)
+	}
+	began := time.Now()
+	work()
+	t.ran += time.Since(began)
+	t.giveWay(deadline)
+}
+
+func (t *turn) giveWay(deadline time.Time) {
+	t.had, t.ran = t.had+t.ran, 0
+	switch {
+	case t.places == nil, !t.holds && t.had < longTime:
+		runtime.Gosched()
+	case t.holds:
+		<-time.After(min(2*t.had, time.Until(deadline))) // and nobody else has the place
+		t.end()
+		t.take(deadline)
+	default:
+		t.take(deadline)
+	}
+	t.last = time.Now()
+}
+
+// take goes to the end of the queue for a place.
+func (t *turn) take(deadline time.Time) {
 	select {
 	case t.places <- struct{}{}:
 	default:
@@ -60,7 +81,7 @@ func (t *turn) rest(deadline time.Time) {
 			panic(errDeadline) // wazero makes it the error of the call
 		}
 	}
-	t.holds = true
+	t.holds, t.had = true, 0
 }
 
 // end gives the place back, if there is one.
