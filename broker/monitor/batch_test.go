@@ -2,14 +2,13 @@ package monitor_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cordon-mq/cordon/broker"
-	"github.com/cordon-mq/cordon/broker/durable"
+	"github.com/cordon-mq/cordon/broker/brokertest"
 	"github.com/cordon-mq/cordon/broker/feed"
 	"github.com/cordon-mq/cordon/broker/ledger"
 	"github.com/cordon-mq/cordon/broker/monitor"
@@ -263,19 +262,19 @@ func TestLaterBatchKeepsTheLastDisconnect(t *testing.T) {
 	b.monitor.Online(b.visit(1))
 	b.monitor.Offline(b.visit(1), leaving(1, broker.ClosedTimeout))
 	b.start()
-	eventually(t, "d1 has left", func() bool { return b.state("d:acme01:sensor:d1").CloseCode == 160 })
+	brokertest.Eventually(t, "d1 has left", func() bool { return b.state("d:acme01:sensor:d1").CloseCode == 160 })
 	b.monitor.Online(b.visit(2))
-	eventually(t, "d1 is back", func() bool { return b.state("d:acme01:sensor:d1").Connected })
+	brokertest.Eventually(t, "d1 is back", func() bool { return b.state("d:acme01:sensor:d1").Connected })
 	s := b.state("d:acme01:sensor:d1")
 	if s.CloseCode != 160 || s.ReadBytes != 1 || !s.DisconnectTime.Equal(noon.Add(90*time.Second)) || s.ActivityEvent != "Connect" {
 		t.Errorf("the state is %+v", s)
 	}
 	b.monitor.Offline(b.visit(1), leaving(3, broker.ClosedTakenOver)) // it was told of already, and comes late
-	eventually(t, "the take-over is noted", func() bool { return b.state("d:acme01:sensor:d1").CloseCode == 288 })
+	brokertest.Eventually(t, "the take-over is noted", func() bool { return b.state("d:acme01:sensor:d1").CloseCode == 288 })
 	if s := b.state("d:acme01:sensor:d1"); !s.Connected || !s.ConnectTime.Equal(noon.Add(2*time.Minute)) {
 		t.Errorf("the state is %+v", s)
 	}
-	eventually(t, "what is retained is of the connection", func() bool { return b.retained(d1Topic) == "Connect 12:02:00" })
+	brokertest.Eventually(t, "what is retained is of the connection", func() bool { return b.retained(d1Topic) == "Connect 12:02:00" })
 }
 
 // However often a device comes and goes within a batch, it is written once, and
@@ -288,7 +287,7 @@ func TestWrittenOnce(t *testing.T) {
 		b.monitor.Offline(b.visit(n+1), leaving(n+1, broker.ClosedByClient))
 	}
 	b.start()
-	eventually(t, "the last one is noted", func() bool { return b.retained(d1Topic) == "Disconnect 13:40:30" })
+	brokertest.Eventually(t, "the last one is noted", func() bool { return b.retained(d1Topic) == "Disconnect 13:40:30" })
 	if n := b.store.puts(store.KindClientState); n != 1 {
 		t.Errorf("the state was written %d times", n)
 	}
@@ -318,88 +317,23 @@ func TestRetainedOfTheDeleted(t *testing.T) {
 	t.Cleanup(forget)
 	b.monitor.Online(b.visit(1))
 	b.start()
-	eventually(t, "d1 is said to be here", func() bool { return b.retained(d1Topic) != "" })
+	brokertest.Eventually(t, "d1 is said to be here", func() bool { return b.retained(d1Topic) != "" })
 	must(t, b.registry.DeleteDevice(t.Context(), b.tenant.Org, "sensor", "d1"))
-	eventually(t, "nothing is retained of it", func() bool { return b.retained(d1Topic) == "" })
+	brokertest.Eventually(t, "nothing is retained of it", func() bool { return b.retained(d1Topic) == "" })
 	b.monitor.Offline(b.visit(1), leaving(1, broker.ClosedByAdmin))
 
 	b.register()
 	b.monitor.Online(b.visit(2))
 	b.monitor.Offline(b.visit(2), leaving(2, broker.ClosedByClient))
-	eventually(t, "the namesake is noted", func() bool { return b.retained(d1Topic) == "Disconnect 12:02:30" })
+	brokertest.Eventually(t, "the namesake is noted", func() bool { return b.retained(d1Topic) == "Disconnect 12:02:30" })
 	late := registry.Change{
 		Kind: registry.SubjectDeleted, Org: b.tenant.Org, Incarnation: b.tenant.Incarnation,
 		Type: "sensor", ID: "d1", DeviceIncarnation: b.device.Incarnation - 1,
 	}
 	b.monitor.Changed([]registry.Change{late})
 	b.monitor.Online(b.visit(3))
-	eventually(t, "the namesake comes again", func() bool { return b.retained(d1Topic) == "Connect 12:03:00" })
+	brokertest.Eventually(t, "the namesake comes again", func() bool { return b.retained(d1Topic) == "Connect 12:03:00" })
 	if s := b.state("d:acme01:sensor:d1"); s.CloseCode != 91 {
 		t.Errorf("the state of the namesake is %+v", s)
 	}
-}
-
-// An earlier version stored what is retained. It gives way to what is in memory, and
-// leaves the store.
-func TestStoredByAnEarlierVersion(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	acme := w.org("acme01")
-	w.deviceOnline(acme, "d1")
-	eventually(t, "d1 is noted", func() bool {
-		s, _, err := w.ledger.State(acme.tenant, acme.clientID("d1"))
-		return err == nil && s.Connected
-	})
-	routed, _, err := mustMounts(t).In(mustName(t, d1Topic))
-	must(t, err)
-	old := durable.Message{Topic: routed, Payload: []byte(`{"Action":"Connect","Time":"2020-01-01T00:00:00.000Z"}`), Retain: true}
-	space := durable.In(acme.id, acme.tenant.Incarnation)
-	must(t, store.CommitWait(t.Context(), w.store, store.Put(space.Retained(routed), old.Append(nil))))
-	w.crash()
-	w.watch(acme, "watch")
-	w.next(d1Topic).want(t, map[string]any{"Action": "Disconnect", "CloseCode": 92})
-	eventually(t, "the store has none", func() bool {
-		_, err := w.store.Get(space.Retained(routed))
-		return err != nil
-	})
-}
-
-// What was retained is again after a restart, though the quota has shrunk since.
-func TestRetainedAgainBeyondTheQuota(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	acme := w.org("acme01")
-	for _, id := range []string{"d1", "d2"} {
-		w.deviceOnline(acme, id).Disconnect(20)
-		eventually(t, id+" has left", func() bool {
-			s, _, err := w.ledger.State(acme.tenant, acme.clientID(id))
-			return err == nil && !s.DisconnectTime.IsZero()
-		})
-	}
-	_, err := w.registry.UpdateOrganisation(t.Context(), acme.id, func(o *registry.Organisation) error {
-		o.Quotas.RetainedBytes = 1
-		return nil
-	})
-	must(t, err)
-	w.crash()
-	for _, id := range []string{"d1", "d2"} {
-		name := mustName(t, fmt.Sprintf("iot-2/type/sensor/id/%s/mon", id))
-		if _, had := w.broker.Voice(mustMounts(t)).Retained(broker.Tenant(acme.tenant), name); !had {
-			t.Errorf("nothing is retained of %s", id)
-		}
-	}
-}
-
-func mustMounts(t *testing.T) topic.Mounts {
-	t.Helper()
-	m, err := topic.NewMounts([]topic.Mount{{Device: &topic.DeviceLevels{Type: 2, ID: 4}}})
-	must(t, err)
-	return m
-}
-
-func mustName(t *testing.T, name string) topic.Name {
-	t.Helper()
-	n, err := topic.ParseName(name)
-	must(t, err)
-	return n
 }
