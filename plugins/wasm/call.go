@@ -29,11 +29,12 @@ type call struct {
 	outcome
 }
 
-// outcome is what a guest said.
+// outcome is what came of a call. With nothing in it, the guest reports an internal
+// error.
 type outcome struct {
-	answer string
-	none   bool // it reports an internal error instead
-	err    error
+	said      *answer
+	malformed error // what it said is no answer
+	err       error // it said nothing
 }
 
 // calls are those that nobody uses at the moment.

@@ -150,6 +150,19 @@ func TestModuleLimits(t *testing.T) {
 	}
 }
 
+func TestConfigurationLimit(t *testing.T) {
+	t.Parallel()
+	l := patient()
+	l.ConfigBytes = 200
+	_, v, log := one(t, "features", "settings: {text: "+strings.Repeat("x", 200)+"}", l)
+	mustBeUnavailable(t, v, token("x"))
+	if s := log.String(); !strings.Contains(s, "a configuration of") || !strings.Contains(s, "at most 200") {
+		t.Errorf("log:\n%s", s)
+	}
+	_, v, _ = one(t, "good", "settings: {text: x}", l)
+	mustVerify(t, v, token("x"))
+}
+
 func TestExpectedHashAndPassingVectors(t *testing.T) {
 	t.Parallel()
 	good, _ := os.ReadFile("testdata/guests/good.wasm")
@@ -213,6 +226,7 @@ func TestRunFollowsTheFolder(t *testing.T) {
 	go func() { done <- h.Run(ctx) }()
 	v := find(t, h, "it", "acme01")
 	until(t, log, func() bool { _, err := v.Verify(t.Context(), token("x")); return err != nil })
+	began := time.Now()
 
 	lay(t, dir, "acme01/it", "token_answers", "")
 	until(t, log, func() bool { _, err := v.Verify(t.Context(), token(okAnswer)); return err == nil })
@@ -228,6 +242,9 @@ func TestRunFollowsTheFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, log, func() bool { _, err := v.Verify(t.Context(), token("x")); return err != nil })
+	if took := time.Since(began); took > lookAgain {
+		t.Errorf("four changes took %v: nobody told of them", took)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

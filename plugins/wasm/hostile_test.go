@@ -72,7 +72,7 @@ func TestCollectionWhileAGuestHangs(t *testing.T) {
 			_, err := v.Verify(t.Context(), token("x"))
 			done <- err
 		}()
-		collections, quickest := 0, time.Hour
+		collections, slow := 0, 0
 		for running := true; running; {
 			began := time.Now()
 			runtime.GC()
@@ -85,13 +85,15 @@ func TestCollectionWhileAGuestHangs(t *testing.T) {
 				running = false
 			default:
 				collections++
-				quickest = min(quickest, took)
+				if took > 20*time.Millisecond {
+					slow++
+				}
 			}
 		}
 		// A frozen process has one, which returns with the guest's end. A busy machine makes
-		// some slow, but not all of them.
-		if collections < 2 || quickest > 20*time.Millisecond {
-			t.Errorf("%s: %d collections while the guest ran, the quickest in %v", guest, collections, quickest)
+		// some slow, but not one of five.
+		if collections < 5 || slow > collections/5 {
+			t.Errorf("%s: %d collections while the guest ran, %d of them slow", guest, collections, slow)
 		}
 	}
 }

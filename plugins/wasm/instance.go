@@ -154,27 +154,27 @@ func (i *instance) configured(ctx context.Context, configuration []byte, generat
 }
 
 // ask has one request answered. With an answer, an error says only that the
-// instance is spent.
-func (i *instance) ask(ctx context.Context, request []byte, most int) (o outcome) {
+// instance is spent; with neither, the guest reports an internal error.
+func (i *instance) ask(ctx context.Context, request []byte, most int) (said string, err error) {
 	i.memory.until(ctx)
 	i.calls++
 	at, err := i.give(ctx, request)
 	if err != nil {
-		return outcome{err: err, none: true}
+		return "", err
 	}
 	result, err := i.call(ctx, i.verify, at, uint64(len(request)))
 	if err != nil || result == 0 {
-		return outcome{err: err, none: true}
+		return "", err
 	}
 	pointer, length := uint32(result>>32), uint32(result)
-	if length > uint32(most) {
-		return outcome{err: errAnswer, none: true}
+	if length == 0 || length > uint32(most) {
+		return "", errAnswer
 	}
 	view, ok := i.module.Memory().Read(pointer, length)
 	if !ok {
-		return outcome{err: errAnswer, none: true}
+		return "", errAnswer
 	}
-	o.answer = string(view)
-	_, o.err = i.call(ctx, i.free, uint64(pointer), uint64(length))
-	return o
+	said = string(view)
+	_, err = i.call(ctx, i.free, uint64(pointer), uint64(length))
+	return said, err
 }

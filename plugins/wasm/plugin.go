@@ -177,15 +177,13 @@ var errUnknownKey = errors.New("the key is not in the key set")
 // judge turns what c was answered into a verdict and says how long it may be
 // repeated.
 func (p *plugin) judge(c *call, exchange bool, now time.Time) (verdict, time.Duration) {
-	if c.none {
-		return refuse(policy.CauseUnavailable, errors.New("the plugin reports an internal error")), 0
-	}
-	a, err := decodeAnswer(c.answer)
-	if err != nil {
-		p.fault("plugin gave a malformed answer", err)
-		return refuse(policy.CauseUnavailable, fmt.Errorf("malformed answer: %w", err)), 0
-	}
+	a := c.said
 	switch {
+	case c.malformed != nil:
+		p.fault("plugin gave a malformed answer", c.malformed)
+		return refuse(policy.CauseUnavailable, fmt.Errorf("malformed answer: %w", c.malformed)), 0
+	case a == nil:
+		return refuse(policy.CauseUnavailable, errors.New("the plugin reports an internal error")), 0
 	case a.UnknownKID != "":
 		return refuse(policy.CauseBad, errUnknownKey), 0
 	case a.NotMine:

@@ -188,19 +188,19 @@ func (p *plugin) answer(c *call) (o outcome) {
 	if i == nil {
 		var err error
 		if i, err = p.start(c.org, c); err != nil {
-			return outcome{err: err, none: true}
+			return outcome{err: err}
 		}
 	}
 	ctx := c.until(time.Now().Add(p.limits.Deadline))
-	o = i.ask(ctx, c.body, p.limits.OutputBytes)
-	switch {
-	case o.err == nil:
-		p.putBack(i)
-	case o.none:
-		o.err = explain(o.err, ctx.Err() != nil)
+	said, err := i.ask(ctx, c.body, p.limits.OutputBytes)
+	if said == "" {
 		i.close()
-	default:
-		o.err = nil
+		return outcome{err: explain(err, ctx.Err() != nil)}
+	}
+	o.said, o.malformed = decodeAnswer(said)
+	if err == nil && o.malformed == nil {
+		p.putBack(i)
+	} else {
 		i.close()
 	}
 	return o

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,6 +117,46 @@ func TestBadAnswersAreRepeatedForAboutASecond(t *testing.T) {
 	}
 }
 
+// What another version said, or this one with other settings, is not repeated.
+func TestAnswersEndWithTheVersion(t *testing.T) {
+	t.Parallel()
+	h, v, _ := one(t, "token_answers", "", patient())
+	minute := token(`{"ok":true,"subject":{"kind":"user","id":"u"},"cache_ttl_ms":60000}`)
+	for _, next := range []struct{ guest, settings string }{
+		{"token_answers", ""}, {"token_answers", "settings: {n: 1}"}, {"trap", "settings: {n: 1}"},
+	} {
+		lay(t, h.dir, "acme01/it", next.guest, next.settings)
+		if err := h.scan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if next.guest == "trap" {
+			mustBeUnavailable(t, v, minute)
+			continue
+		}
+		mustVerify(t, v, minute)
+		mustVerify(t, v, minute)
+		if n := h.table.Load().plugins[place{"acme01", "it"}].calls(); n != 1 {
+			t.Errorf("%s, %q: asked %d times, want 1", next.guest, next.settings, n)
+		}
+	}
+}
+
+// Clients that were refused together do not come back together.
+func TestJitter(t *testing.T) {
+	t.Parallel()
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		d := jitter(time.Second)
+		seen[d] = true
+		if d < 750*time.Millisecond || d > 1250*time.Millisecond {
+			t.Errorf("a second became %v", d)
+		}
+	}
+	if len(seen) < 50 {
+		t.Errorf("100 times, %d different", len(seen))
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	l := patient()
@@ -160,15 +202,24 @@ func TestInstancesAreRecycled(t *testing.T) {
 			t.Error("it grew past the mark and is still there")
 		}
 	})
-	t.Run("after an error", func(t *testing.T) {
-		t.Parallel()
-		p, v, _, _ := clocked(t, "trap", "", patient())
-		first := p.idleOnes()[0]
-		mustBeUnavailable(t, v, token("x"))
-		if !first.module.IsClosed() || len(p.idleOnes()) != 0 || p.budget.used.Load() != 0 {
-			t.Error("it trapped and is still there")
-		}
-	})
+	for guest, says := range map[string]string{
+		"trap": "x", "exits": "x", "endless_loop": "x", "answer_outside": "x", "answer_huge": "x", "answer_null": "x",
+		"alloc_null": "x", "token_answers": `{"ok":`,
+	} {
+		t.Run("after an error/"+guest, func(t *testing.T) {
+			t.Parallel()
+			l := patient()
+			if guest == "endless_loop" {
+				l.Deadline = 20 * time.Millisecond
+			}
+			p, v, _, _ := clocked(t, guest, "", l)
+			first := p.idleOnes()[0]
+			mustBeUnavailable(t, v, token(says))
+			if !first.module.IsClosed() || len(p.idleOnes()) != 0 || p.budget.used.Load() != 0 {
+				t.Error("it failed and is still there")
+			}
+		})
+	}
 	t.Run("when nobody uses it", func(t *testing.T) {
 		t.Parallel()
 		p, v, clock, _ := clocked(t, "good", "", patient())
@@ -250,6 +301,52 @@ func TestConcurrentCallsAreBounded(t *testing.T) {
 	mustVerify(t, find(t, h, "it", ""), token("x"))
 	if n := len(h.calls); n != 1 {
 		t.Errorf("%d places of all are taken", n)
+	}
+}
+
+// The calls of all plugins are bounded together, too.
+func TestConcurrentCallsOfAllAreBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lay(t, dir, "acme01/slow", "endless_loop", "")
+	lay(t, dir, "acme01/it", "good", "")
+	h := open(t, Options{Dir: dir, Limits: Limits{TotalCalls: 1, Wait: 10 * time.Millisecond, Deadline: time.Second, StartDeadline: 10 * time.Second}})
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	calls.Go(func() { _, _ = find(t, h, "slow", "").Verify(context.Background(), token("x")) })
+	until(t, &lines{}, func() bool { return len(h.calls) == 1 })
+	if why := mustBeUnavailable(t, find(t, h, "it", ""), token("x")); !strings.Contains(why, errBusy.Error()) {
+		t.Errorf("a call of another plugin: %v", why)
+	}
+}
+
+// A plugin that is taken away answers whom it began to answer, and nobody else.
+func TestRemovalDrains(t *testing.T) {
+	t.Parallel()
+	h, v, _ := one(t, "endless_loop", "", Limits{Deadline: time.Second, StartDeadline: 10 * time.Second})
+	p, began := h.table.Load().plugins[place{"acme01", "it"}], make(chan string, 1)
+	go func() {
+		_, err := v.Verify(context.Background(), token("x"))
+		began <- fmt.Sprint(err)
+	}()
+	until(t, &lines{}, func() bool { return len(p.places) == 1 })
+	if err := os.Remove(filepath.Join(h.dir, "acme01", "it.wasm")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if why := mustBeUnavailable(t, v, token("y")); !strings.Contains(why, "no plugin is called") {
+		t.Errorf("a new call: %v", why)
+	}
+	h.retiring.Wait()
+	select {
+	case why := <-began:
+		if !strings.Contains(why, errDeadline.Error()) {
+			t.Errorf("the call that ran: %v", why)
+		}
+	default:
+		t.Error("the plugin was gone before its call")
 	}
 }
 

@@ -8,19 +8,20 @@ import (
 // turn is how a call shares the processors with everybody else. The scheduler would
 // let a guest have one for 10 ms, and several of them all there are; and while none is
 // idle, it looks at the network only every 10 ms. So a guest gives way often. One that
-// takes long needs a place, of which there are half as many as processors, and rests
-// twice as long as it runs, a turn at a time.
+// takes long needs a place, of which there are half as many as processors, and then
+// rests twice as long as it runs, a turn at a time.
 type turn struct {
 	places chan struct{} // for calls that take long; nil: nobody else is there
 	last   time.Time     // it was looked at
 	ran    time.Duration // since it gave way, before that
-	had    time.Duration // since it rested, before that
+	all    time.Duration // that it ran, before that
 	holds  bool          // a place
 }
 
 const (
 	turnTime = 250 * time.Microsecond
-	longTime = time.Millisecond // most calls end before
+	longTime = time.Millisecond     // most calls end before
+	restTime = 5 * time.Millisecond // and so does the start of an instance of a module made by Go
 
 	heavyBytes = 1 << 20
 )
@@ -54,12 +55,13 @@ func (t *turn) heavy(deadline time.Time, bytes int64, work func()) {
 }
 
 func (t *turn) giveWay(deadline time.Time) {
-	t.had, t.ran = t.had+t.ran, 0
+	ran := t.ran
+	t.all, t.ran = t.all+ran, 0
 	switch {
-	case t.places == nil, !t.holds && t.had < longTime:
+	case t.places == nil, t.all < longTime, t.holds && t.all < restTime:
 		runtime.Gosched()
 	case t.holds:
-		<-time.After(min(2*t.had, time.Until(deadline))) // and nobody else has the place
+		<-time.After(min(2*ran, time.Until(deadline))) // and nobody else has the place
 		t.end()
 		t.take(deadline)
 	default:
@@ -81,7 +83,7 @@ func (t *turn) take(deadline time.Time) {
 			panic(errDeadline) // wazero makes it the error of the call
 		}
 	}
-	t.holds, t.had = true, 0
+	t.holds = true
 }
 
 // end gives the place back, if there is one.
