@@ -63,37 +63,50 @@ func TestHostileModulesAreRefused(t *testing.T) {
 	}
 }
 
-// A guest without a loop would freeze the process at the next collection.
+// A guest without a loop would freeze the process at the next collection. Other work on
+// the machine makes some collections slow, a guest that seldom leaves makes many of
+// them, each time.
 func TestCollectionWhileAGuestHangs(t *testing.T) {
 	for _, guest := range []string{"hang_without_loop", "copying", "endless_loop", "table_growth"} {
-		_, v, _ := one(t, guest, "", Limits{Deadline: time.Second})
-		done := make(chan error, 1)
-		go func() {
-			_, err := v.Verify(t.Context(), token("x"))
-			done <- err
-		}()
-		collections, slow := 0, 0
-		for running := true; running; {
-			began := time.Now()
-			runtime.GC()
-			took := time.Since(began)
-			select {
-			case err := <-done:
-				if plugins.CauseOf(err) != "credential_unavailable" {
-					t.Errorf("%s: %v", guest, err)
-				}
-				running = false
-			default:
-				collections++
-				if took > 20*time.Millisecond {
-					slow++
-				}
+		_, v, _ := one(t, guest, "", Limits{Deadline: time.Second, Strikes: 100})
+		const tries = 4
+		for try := 1; ; try++ {
+			all, slow := collectBeside(t, v)
+			// A frozen process has one, which returns with the guest's end.
+			if all >= 5 && slow <= all/10 {
+				break
+			}
+			t.Logf("%s: %d collections while the guest ran, %d took more than 20 ms", guest, all, slow)
+			if try == tries {
+				t.Errorf("%s: collections are slow", guest)
+				break
 			}
 		}
-		// A frozen process has one, which returns with the guest's end. A busy machine makes
-		// some slow, but not one of five.
-		if collections < 5 || slow > collections/5 {
-			t.Errorf("%s: %d collections while the guest ran, %d of them slow", guest, collections, slow)
+	}
+}
+
+// collectBeside collects garbage as long as a call of v lasts, and counts.
+func collectBeside(t *testing.T, v plugins.Verifier) (all, slow int) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := v.Verify(t.Context(), token("x"))
+		done <- err
+	}()
+	for {
+		began := time.Now()
+		runtime.GC()
+		took := time.Since(began)
+		select {
+		case err := <-done:
+			if plugins.CauseOf(err) != "credential_unavailable" {
+				t.Error(err)
+			}
+			return all, slow
+		default:
+			if all++; took > 20*time.Millisecond {
+				slow++
+			}
 		}
 	}
 }
