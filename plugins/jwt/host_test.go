@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,12 +17,19 @@ import (
 	"github.com/cordon-mq/cordon/policy"
 )
 
-// hosted is the plugin as the broker runs it, with its key set behind HTTPS.
+// hosted is the plugin as the broker runs it, with the issuer's key set behind HTTPS.
 func hosted(t testing.TB, i *issuer, settings object) plugins.Verifier {
+	t.Helper()
+	keys := text(i.publicKeySet())
+	return verifierOf(t, host(t, i, settings, func() string { return keys }))
+}
+
+// host has the plugin, and gets the key set that keys returns from an HTTPS server.
+func host(t testing.TB, i *issuer, settings object, keys func() string) *wasm.Host {
 	t.Helper()
 	module := guesttest.Build(t, ".")
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(text(i.publicKeySet())))
+		_, _ = w.Write([]byte(keys()))
 	}))
 	t.Cleanup(server.Close)
 
@@ -44,7 +52,7 @@ func hosted(t testing.TB, i *issuer, settings object) plugins.Verifier {
 	host, err := wasm.Open(t.Context(), wasm.Options{
 		Dir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), HTTPClient: server.Client(),
 		// This is about answers: a busy machine may take its time.
-		Limits: wasm.Limits{Deadline: 30 * time.Second, StartDeadline: 30 * time.Second},
+		Limits: wasm.Limits{Deadline: 30 * time.Second, StartDeadline: 30 * time.Second, Wait: 30 * time.Second},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,11 +62,16 @@ func hosted(t testing.TB, i *issuer, settings object) plugins.Verifier {
 			t.Error(err)
 		}
 	})
-	verifier, ok := host.Verifier("jwt")
+	return host
+}
+
+func verifierOf(t testing.TB, host *wasm.Host) plugins.Verifier {
+	t.Helper()
+	v, ok := host.Verifier("jwt")
 	if !ok {
 		t.Fatal("the host has no such plugin")
 	}
-	return verifier
+	return v
 }
 
 func credential(token string) *plugins.Credential {
@@ -95,6 +108,35 @@ func TestTokensInTheHost(t *testing.T) {
 		if err == nil && (p.Kind != policy.KindDevice || p.Type != "sensor" || p.ID != "d1" || p.Org.String() != "acme01" || p.ExpiresAt.IsZero()) {
 			t.Errorf("%s: %+v", c.name, p)
 		}
+	}
+}
+
+// The issuer takes one key away and has another: its first token is accepted, and
+// no token of the old key any more, although the answer to it was remembered.
+func TestRotatedKeysInTheHost(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	var keys atomic.Value
+	keys.Store(text(object{"keys": []object{ecKey("old", "P-256", i.p256)}}))
+	h := host(t, i, with(i.settings(), "remember_seconds", 300), func() string { return keys.Load().(string) })
+	v, now := verifierOf(t, h), time.Now()
+	before := credential(i.token(t, "ES256", `{"alg":"ES256","kid":"old"}`, claims(now)))
+	after := credential(i.token(t, "ES384", `{"alg":"ES384","kid":"new"}`, claims(now)))
+	for range 2 {
+		if _, err := v.Verify(t.Context(), before); err != nil {
+			t.Fatalf("with the old key: %v", err)
+		}
+	}
+	if n := h.Status()[0].Counts.Remembered; n != 1 {
+		t.Fatalf("%d answers were repeated: there is nothing to forget", n)
+	}
+
+	keys.Store(text(object{"keys": []object{ecKey("new", "P-384", i.p384)}}))
+	if _, err := v.Verify(t.Context(), after); err != nil {
+		t.Errorf("the first token of the new key: %v", err)
+	}
+	if p, err := v.Verify(t.Context(), before); !errors.Is(err, plugins.ErrBad) {
+		t.Errorf("a token of the key that was taken away: %v, %v", p.Subject().Name, err)
 	}
 }
 

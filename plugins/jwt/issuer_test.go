@@ -97,6 +97,7 @@ func (i *issuer) keySet() object {
 		{"kty": "RSA", "kid": "one", "n": b64(i.rsa.N.Bytes()), "e": "AQ"},
 		{"kty": "RSA", "kid": "even", "n": b64(i.rsa.N.Bytes()), "e": "BA"},
 		{"kty": "RSA", "kid": "hs", "n": b64(i.rsa.N.Bytes()), "e": e, "alg": "HS256"},
+		{"kty": "RSA", "kid": "es", "n": b64(i.rsa.N.Bytes()), "e": e, "alg": "ES256"},
 		{"kty": "RSA", "kid": "none", "n": b64(i.rsa.N.Bytes()), "e": e, "alg": "none"},
 		{"kty": "EC", "kid": "short", "crv": "P-256", "x": "AQ", "y": "AQ"},
 		{"kty": "EC", "kid": "curve", "crv": "secp256k1", "x": b64(make([]byte, 32)), "y": b64(make([]byte, 32))},
@@ -115,7 +116,7 @@ func (i *issuer) publicKeySet() object {
 }
 
 // unusableKeys is how many keys of keySet are passed over.
-const unusableKeys = 14
+const unusableKeys = 15
 
 func ecKey(id, curve string, k *ecdsa.PrivateKey) object {
 	point, err := k.PublicKey.Bytes()

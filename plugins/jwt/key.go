@@ -79,9 +79,6 @@ func readKey(jwk map[string]any) (key, bool) {
 	if _, private := jwk["d"]; private || !isForVerifying(jwk) {
 		return key{}, false
 	}
-	if a, known := algorithmNamed(k.algorithm); k.algorithm != "" && (!known || a.family == familyHMAC) {
-		return key{}, false
-	}
 	var ok bool
 	switch text("kty") {
 	case "RSA":
@@ -90,6 +87,10 @@ func readKey(jwk map[string]any) (key, bool) {
 		ok = k.readECDSA(text("crv"), text("x"), text("y"))
 	case "OKP":
 		ok = k.readEd25519(text("crv"), text("x"))
+	}
+	if k.algorithm != "" { // it has to be one that the key can be used with
+		a, known := algorithmNamed(k.algorithm)
+		ok = ok && known && k.fits(k.algorithm, a)
 	}
 	return k, ok
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -227,4 +229,60 @@ func FuzzParseToken(f *testing.F) {
 			t.Errorf("%q was read as %q and %q", data, parsed.signed, parsed.signature)
 		}
 	})
+}
+
+// Whatever is in a key set, each key that is taken from it is for signatures of one
+// family, and none is a secret one.
+func FuzzReadKeySet(f *testing.F) {
+	modulus, coordinate := b64(bytes.Repeat([]byte{0xff}, 256)), b64(make([]byte, 32))
+	for _, seed := range []object{
+		{"kty": "RSA", "n": modulus, "e": "AQAB", "use": "sig"},
+		{"kty": "RSA", "n": modulus, "e": "AQAB", "alg": "ES256"},
+		{"kty": "RSA", "n": modulus, "e": "AQAB", "d": "AQ"},
+		{"kty": "EC", "crv": "P-256", "x": coordinate, "y": coordinate, "alg": "ES256", "key_ops": []string{"verify"}},
+		{"kty": "EC", "crv": "P-256", "x": coordinate, "y": coordinate, "alg": "ES384"},
+		{"kty": "OKP", "crv": "Ed25519", "x": coordinate, "kid": "ed"},
+		{"kty": "oct", "k": coordinate, "alg": "HS256"},
+	} {
+		f.Add([]byte(text(object{"keys": []object{seed}})))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		set, err := guest.ParseObject(data)
+		if err != nil {
+			return
+		}
+		keys, passed := readKeySet(set)
+		list, _ := set["keys"].([]any)
+		if len(keys)+passed != len(list) {
+			t.Errorf("%d keys and %d passed over, of %d", len(keys), passed, len(list))
+		}
+		for _, k := range keys {
+			if families := k.families(); len(families) != 1 || families[familyHMAC] || k.secret != nil {
+				t.Errorf("key %q, %q, is for the families %v", k.id, k.algorithm, families)
+			}
+		}
+		set["keys"] = slices.DeleteFunc(list, func(entry any) bool { return !isSecret(entry) })
+		if keys, _ := readKeySet(set); len(keys) > 0 {
+			t.Errorf("secret keys are taken: %+v", keys)
+		}
+	})
+}
+
+// families are those of all algorithms that the key fits.
+func (k *key) families() map[family]bool {
+	all := map[family]bool{}
+	for _, name := range []string{
+		"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
+	} {
+		if a, _ := algorithmNamed(name); k.fits(name, a) {
+			all[a.family] = true
+		}
+	}
+	return all
+}
+
+func isSecret(jwk any) bool {
+	members, _ := jwk.(object)
+	_, private := members["d"]
+	return private || members["kty"] == "oct"
 }

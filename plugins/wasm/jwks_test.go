@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cordon-mq/cordon/plugins"
@@ -111,6 +114,60 @@ func TestKeySetsAreFetchedAndKept(t *testing.T) {
 	}
 }
 
+// seldom answers with one key set that never changes, and notes what the request
+// says it has.
+type seldom struct {
+	mu struct {
+		sync.Mutex
+		has []string
+	}
+}
+
+func (s *seldom) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.has = append(s.mu.has, r.Header.Get("If-None-Match"))
+	w := httptest.NewRecorder()
+	w.Header().Set("ETag", `"1"`)
+	if r.Header.Get("If-None-Match") == `"1"` {
+		w.WriteHeader(http.StatusNotModified)
+	} else {
+		_, _ = w.WriteString(`{"keys":[{"kty":"OKP","kid":"1"}]}`)
+	}
+	return w.Result(), nil
+}
+
+func (s *seldom) had() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.mu.has)
+}
+
+// Nobody has to ask for it: a key set is looked at again as often as the settings
+// say, and fetched only if it changed.
+func TestKeySetsAreRefreshedInTheBackground(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &seldom{}
+		k := newKeySets(map[string]jwksSettings{"main": {URL: "https://id.example.com/keys", Refresh: time.Minute}},
+			nil, "", secureClient(&http.Client{Transport: server}), (&lines{}).logger(), time.Now)
+		ctx, cancel := context.WithCancel(t.Context())
+		var fetching sync.WaitGroup
+		fetching.Go(func() { k.run(ctx) })
+		synctest.Wait()
+		if had := server.had(); !slices.Equal(had, []string{""}) {
+			t.Errorf("at first, requests have %q", had)
+		}
+		time.Sleep(2 * time.Minute) // each time is a minute, give or take a quarter
+		synctest.Wait()
+		if had := server.had(); len(had) < 2 || len(had) > 3 || had[1] != `"1"` || k.generation() != 1 {
+			t.Errorf("after two minutes, requests have %q, and it is generation %d", had, k.generation())
+		}
+		cancel()
+		fetching.Wait()
+	})
+}
+
 // Tokens that name keys nobody knows make the host ask now and then, not each time.
 func TestUnknownKeysAreRateLimited(t *testing.T) {
 	t.Parallel()
@@ -158,8 +215,9 @@ func TestKeySetsComeOverHTTPSOnly(t *testing.T) {
 	}
 }
 
-// A changed key set reaches instances that run, and old answers end with it.
-func TestAChangedKeySetReachesTheGuest(t *testing.T) {
+// After a key set changed, an instance that is there is configured again, not
+// replaced. What becomes of tokens then is in plugins/jwt.
+func TestAChangedKeySetConfiguresTheSameInstanceAgain(t *testing.T) {
 	t.Parallel()
 	server, log, dir := newKeyServer(t), &lines{}, t.TempDir()
 	lay(t, dir, "acme01/it", "features", "jwks: {main: {url: '"+server.URL+"'}}")
