@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -75,6 +77,25 @@ vectors:
 	}
 }
 
+// What a plugin takes, of time and of memory, is measured: this one grows with each
+// request, and the number after the self-test says so.
+func TestPluginCheckMeasures(t *testing.T) {
+	t.Parallel()
+	settings := patientSettings + "vectors: [{name: nobody, token: x, want: bad}]\n"
+	got := cordon(t, nil, "plugin", "check", guestIn(t, "leaking_memory", settings), "--org", "acme01")
+	for _, line := range []string{
+		`times          compile TIME, start TIME, call TIME`,
+		`memory         64.0 KiB at first, at most 64.0 MiB; ([0-9.]+ MiB|[1-9]\d\d.\d KiB) after the self-test`,
+		`limits         1s a call, 64.0 MiB of memory, \d+ instances at once, requests of 64.0 KiB, answers of 16.0 KiB`,
+		`pass           nobody, TIME: .+`,
+	} {
+		pattern := strings.ReplaceAll(line, "TIME", `[0-9.]*[1-9][0-9.]*(µs|ms|s)`) // and not 0s
+		if !regexp.MustCompile(`(?m)^` + pattern + `$`).MatchString(got.out) {
+			t.Errorf("no line is %q:\n%s%s", line, got.out, got.errors)
+		}
+	}
+}
+
 func TestPluginCheckJSON(t *testing.T) {
 	t.Parallel()
 	check := func(args ...string) (report pluginReport, status int) {
@@ -128,6 +149,50 @@ func TestPluginVerify(t *testing.T) {
 			}
 			if all := got.out + got.errors; tt.token != "" && strings.Contains(all, tt.token) || strings.Contains(all, "secret-of-a-kind") {
 				t.Errorf("the token is printed:\n%s", all)
+			}
+		})
+	}
+}
+
+// The steps are those of the broker, in its order: whose plugin it is, what it is
+// asked, that it answered, and who came of that; for how long is the end of it. A
+// refusal takes the place of the answer, so that it is plain how far a token came.
+func TestPluginVerifySteps(t *testing.T) {
+	t.Parallel()
+	file := guestIn(t, "token_answers", patientSettings)
+	for name, tt := range map[string]struct {
+		token string // which is the answer
+		want  []string
+	}{
+		"let in": {
+			`{"ok":true,"subject":{"kind":"device","type":"sensor","id":"d1"},"claims":{"a":1,"b":2},"expires_at_ms":4102444800000,"cache_ttl_ms":60000}`,
+			[]string{
+				`binding        serves \[acme01\], asked for "acme01"`,
+				`request        \d+ bytes: client ID "d:acme01:sensor:d1", a token of 139 bytes`,
+				`guest          ran and was judged \(.+\)`,
+				`subject        device:sensor/d1 of organisation acme01`,
+				`claims         2`,
+				`expires        2100-01-01T00:00:00Z`,
+				`remembered     for 1m0s`,
+				`ok: .+`,
+			},
+		},
+		"refused by the plugin": {
+			`{"reason":"not on Sundays"}`,
+			[]string{`binding .+`, `request .+`, `guest .+`, `refused        .*not on Sundays`, `refused: credential_bad`},
+		},
+		"refused by the host, which does not believe it": {
+			`{"ok":true,"subject":{"kind":"device","type":"sensor","id":"d1","org":"rival1"}}`,
+			[]string{`binding .+`, `request .+`, `guest .+`, `refused        .+`, `refused: credential_unavailable`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := cordon(t, nil, "plugin", "verify", file, "--org", "acme01", "--user", "use-plugin:door",
+				"--client-id", "d:acme01:sensor:d1", "--token", tt.token)
+			fits := func(line, pattern string) bool { return regexp.MustCompile(`^` + pattern + `$`).MatchString(line) }
+			if lines := strings.Split(strings.TrimSuffix(got.out, "\n"), "\n"); !slices.EqualFunc(lines, tt.want, fits) {
+				t.Errorf("got\n%s%swant\n%s", got.out, got.errors, strings.Join(tt.want, "\n"))
 			}
 		})
 	}

@@ -22,7 +22,7 @@ type messageAnswer struct {
 // is answered while the story goes on, by the command answer.
 func (s *story) message(args []string) {
 	set := flag.NewFlagSet("message", 0)
-	basic := set.String("u", "", "USER:PASSWORD")
+	authorise := s.authorisation(set)
 	host := set.String("host", "", "HOST")
 	contentType := set.String("type", "application/json", "TYPE")
 	old := set.Bool("1", false, "HTTP/1.1")
@@ -35,9 +35,7 @@ func (s *story) message(args []string) {
 	if len(args) > 1 {
 		rq.Header.Set("Content-Type", *contentType)
 	}
-	if user, password, ok := strings.Cut(*basic, ":"); ok {
-		rq.SetBasicAuth(user, password)
-	}
+	authorise(rq)
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		TLSClientConfig: s.trusting("localhost"), ForceAttemptHTTP2: !*old,
 	}}

@@ -24,20 +24,37 @@ import (
 // rest calls the interface of an organisation.
 func (s *story) rest(args []string) {
 	set := flag.NewFlagSet("rest", 0)
-	basic := set.String("u", "", "USER:PASSWORD")
+	authorise := s.authorisation(set)
 	until := set.String("until", "", "TEXT that the answer has to hold: what happens in the background takes its time")
 	args = s.options(set, args, 2, 3)
 	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
-		s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS")+"/api/v0002", args, func(rq *http.Request) {
-			if user, password, ok := strings.Cut(*basic, ":"); ok {
-				rq.SetBasicAuth(user, password)
-			}
-		})
+		s.call(s.overTLS(), "https://"+s.ts.Getenv("HTTPS")+"/api/v0002", args, authorise)
 		if strings.Contains(string(s.answer), *until) {
 			return
 		}
 		if time.Now().After(deadline) {
 			s.ts.Fatalf("no answer holds %q", *until)
+		}
+	}
+}
+
+// authorisation adds the flags that say who calls: -u USER:PASSWORD, or -bearer
+// TOKEN, which with -plugin NAME is for that plugin. What it returns makes a
+// request the caller's, once the flags are parsed.
+func (s *story) authorisation(set *flag.FlagSet) func(*http.Request) {
+	basic := set.String("u", "", "USER:PASSWORD")
+	bearer := set.String("bearer", "", "TOKEN")
+	plugin := set.String("plugin", "", "NAME")
+	return func(rq *http.Request) {
+		if user, password, ok := strings.Cut(*basic, ":"); ok {
+			rq.SetBasicAuth(user, password)
+		}
+		if *bearer != "" {
+			s.secrets.add("BEARER", *bearer)
+			rq.Header.Set("Authorization", "Bearer "+*bearer)
+		}
+		if *plugin != "" {
+			rq.Header.Set("X-Cordon-Plugin", *plugin)
 		}
 	}
 }

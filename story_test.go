@@ -39,9 +39,9 @@ import (
 //	org NAME                  runs `cordon init`, which also works while none is
 //	                          served. For acme01 it sets $ACME01_KEY,
 //	                          $ACME01_TOKEN, $ACME01_ADMIN, $ACME01_PASSWORD
-//	rest [-u USER:PASSWORD] METHOD PATH [BODY]
+//	rest [-u USER:PASSWORD] [-bearer TOKEN] [-plugin NAME] METHOD PATH [BODY]
 //	                          calls /api/v0002, prints status and body
-//	message [-u USER:PASSWORD] [-host HOST] [-type TYPE] [-1] [-later] PATH [BODY]
+//	message [-u USER:PASSWORD] [-bearer TOKEN] [-plugin NAME] [-host HOST] [-type TYPE] [-1] [-later] PATH [BODY]
 //	                          posts a message to /api/v0002; see story_message_test.go
 //	answer                    prints what a message sent with -later was answered
 //	operator [-bearer TOKEN] METHOD PATH [BODY]
@@ -74,6 +74,13 @@ import (
 // free ports of 127.0.0.1 and the data folder $CORDON_DATA.
 func TestStories(t *testing.T) {
 	t.Parallel()
+	p := stories()
+	p.Dir = filepath.Join("broker", "testdata", "script")
+	testscript.Run(t, p)
+}
+
+// stories are how scripts are run; which ones is for the caller to say.
+func stories() testscript.Params {
 	command := func(run func(*story, []string)) func(*testscript.TestScript, bool, []string) {
 		return func(ts *testscript.TestScript, neg bool, args []string) {
 			if neg {
@@ -84,8 +91,7 @@ func TestStories(t *testing.T) {
 			run(s, args)
 		}
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                filepath.Join("broker", "testdata", "script"),
+	return testscript.Params{
 		Setup:              setUpStory,
 		RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -115,7 +121,7 @@ func TestStories(t *testing.T) {
 			"revoke":            command((*story).revoke),
 			"servercertificate": command((*story).servercertificate),
 		},
-	})
+	}
 }
 
 // story is the state of one script. Its methods run in the script's goroutine.

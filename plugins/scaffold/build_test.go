@@ -16,47 +16,10 @@ import (
 	"github.com/cordon-mq/cordon/plugins"
 	"github.com/cordon-mq/cordon/plugins/guest"
 	"github.com/cordon-mq/cordon/plugins/scaffold"
+	"github.com/cordon-mq/cordon/plugins/scaffold/scaffoldtest"
 	"github.com/cordon-mq/cordon/plugins/wasm"
 	"github.com/cordon-mq/cordon/policy"
 )
-
-// toolChain is the folder of the tools that build lang, or the reason why there
-// are none. It comes first in the build's PATH.
-func toolChain(t *testing.T, lang scaffold.Lang) (dir, missing string) {
-	t.Helper()
-	found := func(tool string) string {
-		path, _ := exec.LookPath(tool)
-		return path
-	}
-	switch lang {
-	case scaffold.Go:
-		if found("go") == "" {
-			return "", "the go command is missing"
-		}
-	case scaffold.C:
-		if found("clang") == "" || found("wasm-ld") == "" {
-			return "", "clang or lld is missing"
-		}
-	case scaffold.Rust:
-		for _, compiler := range []string{found("rustc"), "/usr/bin/rustc"} {
-			said, err := exec.CommandContext(t.Context(), compiler, "--print", "target-libdir", "--target", "wasm32-unknown-unknown").Output() // #nosec G204
-			if _, missing := os.Stat(strings.TrimSpace(string(said))); err == nil && missing == nil {
-				return filepath.Dir(compiler), ""
-			}
-		}
-		return "", "no rustc has the target wasm32-unknown-unknown"
-	case scaffold.AssemblyScript:
-		if found("asc") != "" {
-			return "", ""
-		}
-		dir := filepath.Join(os.Getenv("NODE_PATH"), ".bin")
-		if _, err := os.Stat(filepath.Join(dir, "asc")); os.Getenv("NODE_PATH") == "" || err != nil {
-			return "", "asc is missing"
-		}
-		return dir, ""
-	}
-	return "", ""
-}
 
 // command runs a shell command in dir without a network for Go.
 func command(t *testing.T, dir, tools, line string) {
@@ -79,7 +42,7 @@ func TestProjectsInTheHost(t *testing.T) {
 	for _, lang := range scaffold.Langs() {
 		t.Run(lang.String(), func(t *testing.T) {
 			t.Parallel()
-			tools, missing := toolChain(t, lang)
+			tools, missing := scaffoldtest.Tools(t, lang)
 			if missing != "" {
 				t.Skip(missing)
 			}
@@ -93,7 +56,7 @@ func TestProjectsInTheHost(t *testing.T) {
 			project := filepath.Join(dir, "door")
 			command(t, project, tools, lang.Build("door"))
 			if lang == scaffold.Go {
-				command(t, project, "", "gofmt -l . >listed && test ! -s listed && rm listed && go test .")
+				command(t, project, "", "gofmt -l . >listed && test ! -s listed && rm listed && go vet ./... && go test .")
 			}
 			check(t, project)
 			serve(t, project)

@@ -65,7 +65,7 @@ func (l Lang) language(name string) language {
 	case Go:
 		d = language{
 			name:  "Go",
-			needs: "Go 1.24 or newer is needed.",
+			needs: "Go 1.25 or newer is needed.",
 			main:  "main.go",
 			others: []file{
 				{"main_test.go", "its test: `go test .`"},

@@ -145,6 +145,16 @@ func TestGoProjectHoldsTheKit(t *testing.T) {
 			t.Errorf("%s: copied %v", name, there)
 		}
 	}
+	version := regexp.MustCompile(`(?m)^go (1\.\d+)$`).FindStringSubmatch(files["go.mod"])
+	kitReadme, err := fs.ReadFile(kit, "README.md")
+	if err != nil || version == nil {
+		t.Fatalf("%q names no version of Go, or the kit has no README: %v", files["go.mod"], err)
+	}
+	for _, readme := range []string{files["README.md"], string(kitReadme)} {
+		if !strings.Contains(readme, "\nGo "+version[1]+" or newer") {
+			t.Errorf("go.mod wants Go %s, and a README says otherwise", version[1])
+		}
+	}
 	if strings.Contains(files["go.mod"], "require") {
 		t.Error("the project requires another module")
 	}
