@@ -8,22 +8,23 @@ import (
 // turn is how a call shares the processors with everybody else. The scheduler would
 // let a guest have one for 10 ms, and several of them all there are; and while none is
 // idle, it looks at the network only every 10 ms. So a guest gives way often. One that
-// takes long needs a place, of which there are half as many as processors, and then
-// rests twice as long as it runs, a turn at a time.
+// takes long needs a place, of which there are half as many as processors, and rests
+// as long as it runs, a millisecond at a time; what takes very long, twice as long.
 type turn struct {
 	places chan struct{} // for calls that take long; nil: nobody else is there
 	last   time.Time     // it was looked at
 	ran    time.Duration // since it gave way, before that
+	had    time.Duration // since it rested, before that
 	all    time.Duration // that it ran, before that
 	holds  bool          // a place
 }
 
 const (
 	turnTime = 250 * time.Microsecond
-	longTime = time.Millisecond     // most calls end before
-	restTime = 5 * time.Millisecond // and so does the start of an instance of a module made by Go
+	longTime = time.Millisecond      // most calls end before
+	veryLong = 10 * time.Millisecond // the start of an instance of a module made by Go ends before
 
-	heavyBytes = 1 << 20
+	heavyBytes = 8 << 20 // more than what such an instance begins with
 )
 
 // pass lets others go first when the turn is over. It panics if it is the turn of
@@ -55,13 +56,16 @@ func (t *turn) heavy(deadline time.Time, bytes int64, work func()) {
 }
 
 func (t *turn) giveWay(deadline time.Time) {
-	ran := t.ran
-	t.all, t.ran = t.all+ran, 0
+	t.had, t.all, t.ran = t.had+t.ran, t.all+t.ran, 0
 	switch {
-	case t.places == nil, t.all < longTime, t.holds && t.all < restTime:
+	case t.places == nil, t.had < longTime:
 		runtime.Gosched()
 	case t.holds:
-		<-time.After(min(2*ran, time.Until(deadline))) // and nobody else has the place
+		rest := t.had
+		if t.all >= veryLong {
+			rest *= 2
+		}
+		<-time.After(min(rest, time.Until(deadline))) // and nobody else has the place
 		t.end()
 		t.take(deadline)
 	default:
@@ -83,7 +87,7 @@ func (t *turn) take(deadline time.Time) {
 			panic(errDeadline) // wazero makes it the error of the call
 		}
 	}
-	t.holds = true
+	t.holds, t.had = true, 0
 }
 
 // end gives the place back, if there is one.
