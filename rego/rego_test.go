@@ -14,7 +14,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/cover"
-	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -112,9 +111,9 @@ func TestModulesAreFormatted(t *testing.T) {
 	for bundle, fsys := range bundles(t) {
 		texts, _ := modules(t, fsys)
 		for name, text := range texts {
-			want, err := format.Source(name, text)
-			if err != nil {
-				t.Fatal(err)
+			want, problems := opa.Format(name, text)
+			if problems != nil {
+				t.Fatal(problems)
 			}
 			if !bytes.Equal(text, want) {
 				t.Errorf("%s: %s is not formatted; it should be:\n%s", bundle, name, want)

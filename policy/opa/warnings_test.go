@@ -4,8 +4,11 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 func TestWarningsOfInput(t *testing.T) {
@@ -159,6 +162,33 @@ func TestCoverage(t *testing.T) {
 	}
 	if _, c := Test(context.Background(), module(map[string]string{"publish": "decision :="}), nil); c != nil {
 		t.Errorf("a bundle that does not parse has coverage %+v", c)
+	}
+}
+
+// Formatting changes nothing that a compiler reads at the same time: the values of all
+// rules behind else that name none are one term.
+func TestFormatBesideCompiling(t *testing.T) {
+	t.Parallel()
+	const text = "package a\n\np if {\n\tinput.x\n} else if {\n\tinput.y\n}\n"
+	var formatting sync.WaitGroup
+	defer formatting.Wait()
+	formatting.Go(func() {
+		for range 200 {
+			if got, problems := Format("a.rego", []byte(text)); string(got) != text {
+				t.Errorf("%q, %v", got, problems)
+				return
+			}
+		}
+	})
+	for range 200 {
+		module, err := ast.ParseModule("a.rego", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiler := ast.NewCompiler()
+		if compiler.Compile(map[string]*ast.Module{"a.rego": module}); compiler.Failed() {
+			t.Fatal(compiler.Errors)
+		}
 	}
 }
 
