@@ -155,6 +155,7 @@ func TestEntryPointsAreDescribed(t *testing.T) {
 
 // An example's tests cover its own files: beside its rules, some lines of the
 // default ones are out of reach.
+//
 // One at a time, before the others: the runner's compilers share types that they change.
 func TestTestsCoverEveryLine(t *testing.T) {
 	for bundle, fsys := range bundles(t) {

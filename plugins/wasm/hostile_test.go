@@ -1,9 +1,11 @@
 package wasm
 
 import (
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cordon-mq/cordon/plugins"
@@ -137,6 +139,38 @@ func TestDeepRecursionAtTheStartIsBounded(t *testing.T) {
 	if s := log.String(); !strings.Contains(s, "start: stack overflow") {
 		t.Errorf("the log does not say why:\n%s", s)
 	}
+}
+
+// An instance that does not get its turn in time gives everything back, whether it
+// waited before its memory was set aside or afterwards.
+func TestAStartThatNeverGetsItsTurn(t *testing.T) {
+	t.Parallel()
+	p, _, _, _ := clocked(t, "good", "", patient())
+	p.closeIdle(p.now().Add(time.Hour))
+	large := *p.module
+	large.memoryMin, large.memoryMax = heavyBytes/pageBytes, heavyBytes/pageBytes
+	p.long = make(chan struct{}, 1)
+	p.long <- struct{}{}
+	c := &call{log: p.guestLog, turn: turn{places: p.long}}
+	if _, err := start(c.until(time.Now()), p.machine, &large, p.budget, p.limits); !errors.Is(err, errDeadline) {
+		t.Errorf("before: %v", err)
+	}
+	if used := p.budget.used.Load(); used != 0 || c.turn.holds {
+		t.Errorf("%d bytes were not given back, %t", used, c.turn.holds)
+	}
+	late := turn{places: p.long, holds: true}
+	synctest.Test(t, func(t *testing.T) {
+		late.places = make(chan struct{}, 1)
+		late.places <- struct{}{}
+		if late.heavy(time.Now(), heavyBytes, func() {
+			go func() { late.places <- struct{}{} }() // somebody waits, and is first
+			synctest.Wait()
+			late.had = longTime
+		}) {
+			t.Error("afterwards: the turn was not somebody else's")
+		}
+		<-late.places
+	})
 }
 
 // Guests that take long leave processors to others, and each gets its turn.

@@ -75,22 +75,25 @@ func start(ctx context.Context, c *machine, m *module, b *budget, l Limits) (*in
 	// Nothing of the system is given: host functions are all there is.
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	var mod api.Module
-	defer func() {
-		if mod == nil {
-			memory.Free()
-		}
-	}()
 	var err error
-	memory.turn.heavy(memory.deadline, memory.taken, func() {
+	inTime := memory.turn.heavy(memory.deadline, memory.taken, func() {
 		mod, err = c.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, memory), c.compiled, config)
 	})
+	if err == nil && mod == nil {
+		err = errDeadline // it never began
+	}
 	if err != nil {
+		memory.Free()
 		return nil, err
 	}
 	i := &instance{
 		module: mod, memory: memory,
 		alloc: exported(mod, exportAlloc), verify: exported(mod, exportVerify),
 		configure: exported(mod, exportConfigure), free: exported(mod, exportFree),
+	}
+	if !inTime {
+		i.close()
+		return nil, errDeadline
 	}
 	for _, name := range []string{exportStart, exportInit, exportVersion} {
 		if _, err := i.call(ctx, exported(mod, name)); err != nil {

@@ -106,7 +106,9 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 		return nil
 	}
 	var grown []byte
-	m.turn.heavy(m.deadline, int64(capacity), func() { grown = make([]byte, size, capacity) })
+	if !m.turn.heavy(m.deadline, int64(capacity), func() { grown = make([]byte, size, capacity) }) {
+		panic(errDeadline)
+	}
 	// Nothing stops a copy, not even for the garbage collection.
 	for at := 0; at < len(m.b); at += copyBytes {
 		copy(grown[at:], m.b[at:min(at+copyBytes, len(m.b))])

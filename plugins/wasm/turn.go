@@ -34,28 +34,30 @@ func (t *turn) pass(now, deadline time.Time) {
 	if !t.last.IsZero() {
 		t.ran += min(now.Sub(t.last), turnTime)
 	}
-	if t.last = now; t.ran >= turnTime {
-		t.giveWay(deadline)
+	if t.last = now; t.ran >= turnTime && !t.giveWay(deadline) {
+		panic(errDeadline) // wazero makes it the error of the call
 	}
 }
 
 // heavy does work, which sets so many bytes aside. That takes long at one go if they
-// are many: 64 MB are 20 ms. Then it needs a place.
-func (t *turn) heavy(deadline time.Time, bytes int64, work func()) {
+// are many: 64 MB are 20 ms. Then it needs a place. It is false if it was the turn of
+// others until the deadline, before the work or after it.
+func (t *turn) heavy(deadline time.Time, bytes int64, work func()) bool {
 	if bytes < heavyBytes {
 		work()
-		return
+		return true
 	}
-	if t.places != nil && !t.holds {
-		t.take(deadline)
+	if t.places != nil && !t.holds && !t.take(deadline) {
+		return false
 	}
 	began := time.Now()
 	work()
 	t.ran += time.Since(began)
-	t.giveWay(deadline)
+	return t.giveWay(deadline)
 }
 
-func (t *turn) giveWay(deadline time.Time) {
+// giveWay is false if it was the turn of others until the deadline.
+func (t *turn) giveWay(deadline time.Time) bool {
 	t.had, t.all, t.ran = t.had+t.ran, t.all+t.ran, 0
 	switch {
 	case t.places == nil, t.had < longTime:
@@ -67,15 +69,18 @@ func (t *turn) giveWay(deadline time.Time) {
 		}
 		<-time.After(min(rest, time.Until(deadline))) // and nobody else has the place
 		t.end()
-		t.take(deadline)
-	default:
-		t.take(deadline)
+		if !t.take(deadline) {
+			return false
+		}
+	case !t.take(deadline):
+		return false
 	}
 	t.last = time.Now()
+	return true
 }
 
 // take goes to the end of the queue for a place.
-func (t *turn) take(deadline time.Time) {
+func (t *turn) take(deadline time.Time) bool {
 	select {
 	case t.places <- struct{}{}:
 	default:
@@ -84,10 +89,11 @@ func (t *turn) take(deadline time.Time) {
 		select {
 		case t.places <- struct{}{}:
 		case <-late.C:
-			panic(errDeadline) // wazero makes it the error of the call
+			return false
 		}
 	}
 	t.holds, t.had = true, 0
+	return true
 }
 
 // end gives the place back, if there is one.
